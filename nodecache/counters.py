@@ -1,0 +1,211 @@
+"""Plain-integer counters: bumped where things happen, read when somebody scrapes.
+
+No exporter and no label look-up here: whoever serves queries holds the object that carries
+its labels. Names and buckets that users scrape are made of these in telemetry/series.py.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+
+DURATION_BOUNDS_S = tuple(0.00025 * 2**k for k in range(16))
+SIZE_BOUNDS_OCTETS = (
+    0.0, 100.0, 200.0, 300.0, 400.0, 511.0, 1023.0, 2047.0, 4095.0, 8291.0,
+    16000.0, 32000.0, 48000.0, 64000.0,
+)  # fmt: skip
+HEALTH_BOUNDS_S = tuple(0.00025 * 10**k for k in range(5))
+
+
+class Histogram:
+    """Counts per bucket; ``counts[i]`` holds values <= ``bounds[i]``, the last one the rest."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Counts ``value`` as often as ``times`` says."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
+
+
+class QuerySeries:
+    """What was asked and answered: one per server, zone, transport and address family.
+
+    Attributes:
+        server: CoreDNS's label, "dns://169.254.20.10:53".
+        zone: The zone of the block that answered, with final dot, or "dropped".
+        proto: "udp" or "tcp".
+        family: "1" for IPv4, "2" for IPv6.
+        requests: QTYPE -> queries.
+        responses: (RCODE, plugin) -> responses.
+        do_requests: Queries with DO set.
+    """
+
+    __slots__ = (
+        "do_requests",
+        "durations",
+        "family",
+        "proto",
+        "request_sizes",
+        "requests",
+        "response_sizes",
+        "responses",
+        "server",
+        "zone",
+    )
+
+    def __init__(self, server: str, zone: str, proto: str, family: str) -> None:
+        self.server = server
+        self.zone = zone
+        self.proto = proto
+        self.family = family
+        self.requests: dict[int, int] = {}
+        self.responses: dict[tuple[int, str], int] = {}
+        self.do_requests = 0
+        self.durations = Histogram(DURATION_BOUNDS_S)
+        self.request_sizes = Histogram(SIZE_BOUNDS_OCTETS)
+        self.response_sizes = Histogram(SIZE_BOUNDS_OCTETS)
+
+    def count_query(self, qtype: int, octets: int, wants_dnssec: bool, times: int = 1) -> None:
+        """Counts queries of ``octets`` length."""
+        self.requests[qtype] = self.requests.get(qtype, 0) + times
+        self.request_sizes.observe(octets, times)
+        if wants_dnssec:
+            self.do_requests += times
+
+    def count_response(self, rcode: int, plugin: str, octets: int, times: int = 1) -> None:
+        """Counts responses of ``octets`` length that ``plugin`` made."""
+        key = (rcode, plugin)
+        self.responses[key] = self.responses.get(key, 0) + times
+        self.response_sizes.observe(octets, times)
+
+
+class CacheSeries:
+    """What the cache of one server block did, as seen through one server.
+
+    ``entries`` maps "success" and "denial" to a gauge read at scrape time.
+    """
+
+    __slots__ = (
+        "denial_evictions",
+        "denial_hits",
+        "drops",
+        "entries",
+        "misses",
+        "prefetches",
+        "requests",
+        "served_stale",
+        "server",
+        "success_evictions",
+        "success_hits",
+        "zones",
+    )
+
+    def __init__(self, server: str, zones: str) -> None:
+        self.server = server
+        self.zones = zones
+        self.requests = 0
+        self.success_hits = 0
+        self.denial_hits = 0
+        self.misses = 0
+        self.prefetches = 0
+        self.drops = 0
+        self.served_stale = 0
+        self.success_evictions = 0
+        self.denial_evictions = 0
+        self.entries: dict[str, Callable[[], int]] = {}
+
+
+class UpstreamSeries:
+    """What one upstream was asked, labelled ``to`` ("10.96.0.10:53")."""
+
+    __slots__ = (
+        "connections",
+        "dialled",
+        "durations",
+        "healthcheck_failures",
+        "reused",
+        "to",
+    )
+
+    def __init__(self, to: str) -> None:
+        self.to = to
+        self.durations: dict[int, Histogram] = {}
+        self.healthcheck_failures = 0
+        self.reused: dict[str, int] = {}
+        self.dialled: dict[str, int] = {}
+        self.connections: dict[str, int] = {}
+
+    def count_response(self, rcode: int, duration_s: float) -> None:
+        """Counts one exchange that ended with ``rcode`` after ``duration_s``."""
+        histogram = self.durations.get(rcode)
+        if histogram is None:
+            histogram = self.durations[rcode] = Histogram(DURATION_BOUNDS_S)
+        histogram.observe(duration_s)
+
+
+class Counters:
+    """All counters of the daemon.
+
+    Attributes:
+        queries, caches, upstreams: One object per label set, in order of creation.
+        drops: Reason -> messages that deliberately got no reply.
+        events: Name -> count, exported as nodecache_<name>_total (coalesced, hedged, ...).
+        gauges: Name -> function read at scrape time, exported as nodecache_<name>.
+        before_scrape: Called before each reading, so that hot paths can hand in their integers.
+        panics: Errors of ours that escaped; the daemon went on.
+        plugins: (server, zone, directive) of every directive in use; replaced by a reload.
+        health_durations: Seconds that /health took to answer our own request.
+        health_failures: Own requests to /health that failed.
+    """
+
+    __slots__ = (
+        "before_scrape",
+        "caches",
+        "drops",
+        "events",
+        "gauges",
+        "health_durations",
+        "health_failures",
+        "healthcheck_broken",
+        "max_concurrent_rejects",
+        "panics",
+        "plugins",
+        "queries",
+        "setup_errors",
+        "upstreams",
+    )
+
+    def __init__(self) -> None:
+        self.queries: list[QuerySeries] = []
+        self.caches: list[CacheSeries] = []
+        self.upstreams: list[UpstreamSeries] = []
+        self.drops: dict[str, int] = {}
+        self.events: dict[str, int] = {}
+        self.gauges: dict[str, Callable[[], float]] = {}
+        self.before_scrape: list[Callable[[], None]] = []
+        self.healthcheck_broken = 0
+        self.max_concurrent_rejects = 0
+        self.panics = 0
+        self.setup_errors: dict[str, int] = {}
+        self.plugins: list[tuple[str, str, str]] = []
+        self.health_durations = Histogram(HEALTH_BOUNDS_S)
+        self.health_failures = 0
+
+    def count_drop(self, reason: str) -> None:
+        """Counts a message that gets no reply on purpose."""
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+
+    def count_event(self, name: str, times: int = 1) -> None:
+        """Counts an event that has no labels."""
+        self.events[name] = self.events.get(name, 0) + times
+
+    def fold(self) -> None:
+        """Asks every hot path to hand in what it counted since the last time."""
+        for hand_in in self.before_scrape:
+            hand_in()

@@ -1,0 +1,50 @@
+"""Every exception type of nodecache.
+
+NodecacheError
+├── ConfigError      the operator's: a fault in flags, Corefile or ConfigMap (carries all faults)
+└── SocketError      the machine's: an address that cannot be bound, with the next step
+
+What peers send is never an exception: wire and cache return verdicts, and each drop has a counter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class NodecacheError(Exception):
+    """Base of all errors that nodecache raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault in the configuration, and what to do about it.
+
+    Attributes:
+        file: Path as the user gave it, or "command line".
+        line: Line number from 1, or 0 when the fault has no line (flags).
+        column: Column number from 1 in characters, or 0.
+        text: What is wrong and the next step, one sentence, no final full stop.
+    """
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        """Returns ``file:line:column: text``, without the parts that are 0."""
+        place = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
+        return f"{place}: {self.text}"
+
+
+class ConfigError(NodecacheError):
+    """The configuration is refused; ``faults`` holds every fault found, in file order."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+class SocketError(NodecacheError):
+    """An address cannot be used; the message names it and says what to do."""
