@@ -1,0 +1,1 @@
+"""DNS messages as octets: strict scanning and composing; nothing raises on hostile input."""

@@ -1,0 +1,121 @@
+"""What goes back to a stub resolver: header, the question octet for octet, records, our OPT.
+
+A reply is built without its ID, because the packet cache sends it to whoever asks next.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from nodecache.wire.const import (
+    AA,
+    AD,
+    CD,
+    EDNS_DO,
+    HEADER_OCTETS,
+    OPT_FIXED,
+    OPTION_EXTENDED_ERROR,
+    OUR_PAYLOAD_OCTETS,
+    QR,
+    RA,
+    RD,
+    TC,
+    TYPE_OPT,
+)
+from nodecache.wire.query import Query, Refusal
+
+_REST = struct.Struct("!HHHHH")  # the header behind the ID
+_OPCODE_AND_RD_CD = 0x7800 | RD | CD
+_EDE = struct.Struct("!HHH")
+
+
+def compose_opt(dnssec_ok: bool, rcode: int = 0, extended_error: int | None = None) -> bytes:
+    """Returns our OPT record: 1232 octets, DO mirrored, an RFC 8914 code if given."""
+    options = b"" if extended_error is None else _EDE.pack(OPTION_EXTENDED_ERROR, 2, extended_error)
+    flags = EDNS_DO if dnssec_ok else 0
+    size = len(options)
+    return OPT_FIXED.pack(0, TYPE_OPT, OUR_PAYLOAD_OCTETS, rcode >> 4, 0, flags, size) + options
+
+
+_OPT = compose_opt(dnssec_ok=False)
+_OPT_DO = compose_opt(dnssec_ok=True)
+
+
+def compose_ends(
+    query: Query,
+    flags: int,
+    counts: tuple[int, int, int],
+    records_octets: int,
+    limit: int,
+    extended_error: int | None = None,
+) -> tuple[bytes, bytes, bool]:
+    """Returns what stands before and behind the records of a reply, and whether they fit.
+
+    If they do not fit, TC is set and the reply is the two ends alone.
+
+    Args:
+        query: Whose question is echoed, 0x20 case included.
+        flags: Flag word of the stored response; AA, RA, AD and RCODE are taken from it.
+        counts: ANCOUNT, NSCOUNT, ARCOUNT of the records.
+        records_octets: Their length, names compressed against the same question.
+        limit: Most octets that the whole reply may have.
+        extended_error: RFC 8914 code, sent only to who has EDNS.
+    """
+    word = QR | flags & (AA | RA | AD | 0xF) | query.flags & (RD | CD)
+    if word & AD and not query.wants_ad:
+        word ^= AD
+    question = query.octets[HEADER_OCTETS : query.question_end]
+    opt = b""
+    if query.has_edns:
+        if extended_error is not None:
+            opt = compose_opt(query.dnssec_ok, 0, extended_error)
+        else:
+            opt = _OPT_DO if query.dnssec_ok else _OPT
+    if HEADER_OCTETS + len(question) + records_octets + len(opt) > limit:
+        return _REST.pack(word | TC, 1, 0, 0, query.has_edns) + question, opt, False
+    ancount, nscount, arcount = counts
+    header = _REST.pack(word, 1, ancount, nscount, arcount + query.has_edns)
+    return header + question, opt, True
+
+
+def compose_reply(
+    query: Query,
+    flags: int,
+    counts: tuple[int, int, int],
+    records: bytes,
+    limit: int,
+    extended_error: int | None = None,
+) -> bytes:
+    """Returns the reply to ``query`` without its ID; arguments as in ``compose_ends``."""
+    head, tail, fits = compose_ends(query, flags, counts, len(records), limit, extended_error)
+    return head + records + tail if fits else head + tail
+
+
+def compose_error(query: Query, rcode: int, extended_error: int | None = None) -> bytes:
+    """Returns a reply without records to ``query``, without its ID. RA is set: we do forward."""
+    return compose_reply(query, RA | rcode, (0, 0, 0), b"", 512, extended_error)
+
+
+def compose_refusal(octets: bytes, refusal: Refusal) -> bytes:
+    """Returns the reply to a message that was not looked up, without its ID.
+
+    ``octets`` is the message that scan_query refused: at least 12 octets.
+    """
+    asked = octets[2] << 8 | octets[3]
+    word = QR | asked & _OPCODE_AND_RD_CD | refusal.rcode & 0xF
+    question = octets[HEADER_OCTETS : refusal.question_end]
+    opt = compose_opt(dnssec_ok=False, rcode=refusal.rcode) if refusal.has_edns else b""
+    return _REST.pack(word, bool(question), 0, 0, bool(opt)) + question + opt
+
+
+def compose_upstream_query(question: bytes, flags: int, dnssec_ok: bool) -> bytes:
+    """Returns the canonical query to an upstream, without its ID.
+
+    Args:
+        question: QNAME in lower case, QTYPE, QCLASS.
+        flags: Of these RD and CD are passed on; AD is set, so that the answer shows whether the
+            upstream validated it (RFC 6840 section 5.7).
+        dnssec_ok: DO of our OPT record. No option of the stub is passed on.
+    """
+    word = flags & (RD | CD) | AD
+    return _REST.pack(word, 1, 0, 0, 1) + question + (_OPT_DO if dnssec_ok else _OPT)
