@@ -1,0 +1,1 @@
+"""What is kept, for how long, and the two tables that keep it."""

@@ -1,0 +1,126 @@
+"""From an upstream's response to what everybody who waits is sent, and what is kept of it."""
+
+from __future__ import annotations
+
+from nodecache.cache.lifetime import (
+    LONGEST_FAILURE_S,
+    Kind,
+    classify,
+    covers_all_types,
+    failure_lifetime_s,
+    lifetime_s,
+    refresh_lead_s,
+)
+from nodecache.cache.message import Message
+from nodecache.cache.store import MessageCache
+from nodecache.wire.const import HEADER_OCTETS, RA, SERVFAIL, TC
+from nodecache.wire.query import is_below
+from nodecache.wire.response import Response, scan_response
+
+_HIGHEST_PLAIN_RCODE = 15
+_NO_COUNTS = (0, 0, 0)
+
+
+class Answer:
+    """What goes to all who asked the same question.
+
+    Attributes:
+        flags: Flag word; AA, RA, AD and RCODE of it count.
+        counts: ANCOUNT, NSCOUNT, ARCOUNT of ``records``.
+        records: Their octets, without OPT.
+        is_truncated: The upstream could not send the whole either.
+        kind: What it is.
+    """
+
+    __slots__ = ("counts", "flags", "is_truncated", "kind", "records")
+
+    def __init__(
+        self, flags: int, counts: tuple[int, int, int], records: bytes, kind: Kind
+    ) -> None:
+        self.flags = flags
+        self.counts = counts
+        self.records = records
+        self.is_truncated = bool(flags & TC)
+        self.kind = kind
+
+
+def admit_response(
+    octets: bytes, key: bytes, messages: MessageCache | None, now: float, jitter: float
+) -> Answer | None:
+    """Returns what to send, and keeps what may be kept; None if the response is malformed.
+
+    Args:
+        octets: The response; its ID and question were found to match.
+        key: See Query.key().
+        messages: Where it may be kept; None for nowhere, then TTLs pass unchanged.
+        now: Monotonic seconds.
+        jitter: In [0, 1), spreads refreshes.
+
+    Raises nothing. RCODEs above 15 speak about our own EDNS record and count as malformed.
+    """
+    question_end = HEADER_OCTETS + len(key) - 1
+    response = scan_response(octets, question_end)
+    if response is None or response.rcode > _HIGHEST_PLAIN_RCODE:
+        return None
+    kind = classify(response)
+    if messages is not None and kind is not Kind.NOT_KEPT:
+        message = _keep(response, kind, key, messages, now, jitter)
+        if message is not None:
+            return Answer(response.flags, response.counts, message.records(now), kind)
+    records = octets[question_end : response.records_end]
+    return Answer(response.flags, response.counts, records, kind)
+
+
+def admit_failure(key: bytes, messages: MessageCache | None, now: float) -> Answer:
+    """Returns the SERVFAIL for a question that no upstream answered.
+
+    It is kept for the shortest time that RFC 9520 section 3.2 allows, so that an upstream that
+    comes back is asked again at once.
+    """
+    flags = RA | SERVFAIL
+    if messages is not None:
+        ttl_s = failure_lifetime_s(messages.policy, failures=0)
+        if ttl_s > 0:
+            message = Message(key, Kind.FAILURE, flags, _NO_COUNTS, (b"",), ttl_s, now)
+            messages.admit(message, now)
+    return Answer(flags, _NO_COUNTS, b"", Kind.FAILURE)
+
+
+def _keep(
+    response: Response, kind: Kind, key: bytes, messages: MessageCache, now: float, jitter: float
+) -> Message | None:
+    """Returns the message made of ``response``, None if it has no lifetime."""
+    policy = messages.policy
+    qname = key[:-5]
+    disabled = policy.disable_success if kind is Kind.SUCCESS else policy.disable_denial
+    if disabled and any(is_below(qname, zone.wire) for zone in disabled):
+        return None
+    failures = _failures_before(key, messages) if kind is Kind.FAILURE else 0
+    ttl_s = lifetime_s(kind, response, policy, failures)
+    if ttl_s <= 0:
+        return None
+    message = Message(key, kind, response.flags, response.counts, response.pieces, ttl_s, now)
+    if kind is Kind.FAILURE:
+        message.failures = failures + 1
+        # Remembered for a while after expiry, only to tell the next failure that it is not the
+        # first; it is never served stale.
+        message.keep_until += LONGEST_FAILURE_S
+    else:
+        message.keeps_ttl = policy.keep_ttl
+        message.covers_all_types = covers_all_types(kind, response) and is_below(
+            qname, messages.nxdomain_zone
+        )
+        if policy.serve_stale is not None:
+            message.keep_until += policy.serve_stale.duration_s
+        if policy.prefetch is not None:
+            lead_s = refresh_lead_s(ttl_s, policy.prefetch.percentage, jitter)
+            message.refresh_at = message.expires_at - lead_s
+        else:
+            message.refresh_at = message.expires_at
+    messages.admit(message, now)
+    return message
+
+
+def _failures_before(key: bytes, messages: MessageCache) -> int:
+    before = messages.peek(key)
+    return before.failures if before is not None else 0

@@ -1,0 +1,137 @@
+"""One kept response, as octets that age by joining."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from nodecache.cache.lifetime import Kind
+from nodecache.wire.const import U32
+
+# What an entry costs besides its octets: objects, table slots and lists, measured by
+# tests/cache/test_memory.py; each piece is an object of its own.
+MESSAGE_OVERHEAD_OCTETS = 900
+PIECE_OVERHEAD_OCTETS = 48
+
+NEVER = math.inf
+
+
+class Table(Protocol):
+    """What keeps a message."""
+
+    def touch(self, message: Message) -> None:
+        """Notes a hit."""
+
+    def remove(self, message: Message) -> None:
+        """Gives the message up."""
+
+
+class Dependent(Protocol):
+    """What is made of a message, and goes when it goes."""
+
+    def leave(self) -> None:
+        """Stops being served."""
+
+
+class Message:
+    """A response under its key, without ID, question and OPT record.
+
+    Attributes:
+        key: See Query.key().
+        kind: What it is.
+        flags: The header's flag word.
+        rcode: Of the header, 0 to 15.
+        counts: ANCOUNT, NSCOUNT, ARCOUNT.
+        pieces: The records, cut at their TTLs.
+        records_octets: Length of the records with their TTLs.
+        ttl_s: Lifetime, and the TTL at the start.
+        stored_at, expires_at: Monotonic seconds.
+        keep_until: End of the time that it may be served stale; expires_at if it may not.
+        refresh_at: From when on it may be asked for again; NEVER while that is under way.
+        keeps_ttl: Replies show ttl_s however old it is (``keepttl``).
+        covers_all_types: It is an NXDOMAIN for every type of its name.
+        failures: For Kind.FAILURE: failures in a row, this one included.
+        hits: Hits so far, tier 1 counted in when it hands in.
+        hit_at: Of the last of them.
+        packets: Entries of packet caches that are made of it.
+        partition: The table part that keeps it, None once it has left.
+        is_protected: In which segment of the partition.
+    """
+
+    __slots__ = (
+        "counts",
+        "covers_all_types",
+        "expires_at",
+        "failures",
+        "flags",
+        "hit_at",
+        "hits",
+        "is_protected",
+        "keep_until",
+        "keeps_ttl",
+        "key",
+        "kind",
+        "packets",
+        "partition",
+        "pieces",
+        "rcode",
+        "records_octets",
+        "refresh_at",
+        "stored_at",
+        "ttl_s",
+    )
+
+    def __init__(
+        self,
+        key: bytes,
+        kind: Kind,
+        flags: int,
+        counts: tuple[int, int, int],
+        pieces: tuple[bytes, ...],
+        ttl_s: float,
+        now: float,
+    ) -> None:
+        self.key = key
+        self.kind = kind
+        self.flags = flags
+        self.rcode = flags & 0xF
+        self.counts = counts
+        self.pieces = pieces
+        self.records_octets = sum(map(len, pieces)) + 4 * len(pieces) - 4
+        self.ttl_s = ttl_s
+        self.stored_at = now
+        self.expires_at = self.keep_until = now + ttl_s
+        self.refresh_at = NEVER
+        self.keeps_ttl = False
+        self.covers_all_types = False
+        self.failures = 0
+        self.hits = 0
+        self.hit_at = now
+        self.packets: list[Dependent] | None = None
+        self.partition: Table | None = None
+        self.is_protected = False
+
+    def records(self, now: float) -> bytes:
+        """Returns the records with the TTL that remains at ``now``, 0 when expired."""
+        return self.records_with_ttl(self.remaining_ttl(now))
+
+    def records_with_ttl(self, ttl_s: int) -> bytes:
+        """Returns the records, all of them with ``ttl_s``."""
+        return U32.pack(ttl_s).join(self.pieces)
+
+    def remaining_ttl(self, now: float) -> int:
+        """Returns the TTL to show at ``now``: what remains, begun seconds counted whole."""
+        if self.keeps_ttl:
+            return int(self.ttl_s)
+        return max(0, math.ceil(self.expires_at - now))
+
+    @property
+    def size_octets(self) -> int:
+        """What it takes from the budget."""
+        pieces = len(self.pieces)
+        return (
+            MESSAGE_OVERHEAD_OCTETS
+            + PIECE_OVERHEAD_OCTETS * pieces
+            + self.records_octets
+            + 2 * len(self.key)
+        )

@@ -1,0 +1,272 @@
+"""The message cache: bounded tables of messages, one per server block, one budget for all.
+
+Invariants:
+- A message is in ``MessageCache`` tables exactly while ``message.partition`` is set.
+- ``Budget.octets`` is the sum of ``size_octets`` of all such messages, and after ``admit`` it is
+  at most ``Budget.limit_octets``.
+- A partition holds at most its capacity of messages, the protected segment at most four fifths.
+- What has expired goes before anything that has not; of the rest, what was hit only at its
+  admission (probation) goes before what was hit again (protected), the longest unused first.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+from cachetools import LRUCache
+
+from nodecache.cache.lifetime import Kind
+from nodecache.cache.message import Message
+from nodecache.config.model import CachePolicy
+
+_PROTECTED_PART = 0.8
+# One call of expire() may take this many messages: about 2 ms, so that ten thousand names which
+# expire together do not hold up the queries of that moment.
+_EXPIRE_AT_ONCE = 500
+# Names that are asked once leave early and often; below this length compacting does not pay.
+_LEAST_COMPACTION = 1024
+
+# When, a number that orders equal times, the key, and whose it is.
+_Expiry = tuple[float, int, bytes, "MessageCache"]
+
+
+class Partition:
+    """The success or the denial half of one block's cache, as a segmented LRU."""
+
+    def __init__(self, cache: MessageCache, capacity: int) -> None:
+        self.cache = cache
+        self.capacity = capacity
+        self.octets = 0
+        self.evictions = 0
+        # cachetools keeps the order; the bounds are ours, because they span partitions.
+        self._probation: LRUCache[bytes, Message] = LRUCache(math.inf)
+        self._protected: LRUCache[bytes, Message] = LRUCache(math.inf)
+
+    def __len__(self) -> int:
+        return len(self._probation) + len(self._protected)
+
+    def __repr__(self) -> str:
+        return (
+            f"{len(self._probation)} on probation, {len(self._protected)} protected,"
+            f" {self.octets} octets"
+        )
+
+    @property
+    def probation_count(self) -> int:
+        """Messages that were not hit since their admission."""
+        return len(self._probation)
+
+    def add(self, message: Message) -> None:
+        """Takes a message on probation."""
+        message.partition = self
+        message.is_protected = False
+        self._probation[message.key] = message
+        self.octets += message.size_octets
+
+    def touch(self, message: Message) -> None:
+        """Notes a hit: the message becomes the last one to go."""
+        if message.is_protected:
+            self._protected[message.key]  # reading it is what moves it to the end
+            return
+        del self._probation[message.key]
+        if len(self._protected) + 1 > self.capacity * _PROTECTED_PART:
+            key, demoted = self._protected.popitem()
+            demoted.is_protected = False
+            self._probation[key] = demoted
+        message.is_protected = True
+        self._protected[message.key] = message
+
+    def remove(self, message: Message) -> None:
+        """Gives a message up."""
+        del (self._protected if message.is_protected else self._probation)[message.key]
+        self._note_removal(message)
+
+    def evict(self) -> Message:
+        """Gives the message up that should go next; the partition must not be empty."""
+        _, message = (self._probation if len(self._probation) else self._protected).popitem()
+        self._note_removal(message)
+        self.evictions += 1
+        return message
+
+    def _note_removal(self, message: Message) -> None:
+        message.partition = None
+        self.octets -= message.size_octets
+
+
+class Budget:
+    """Octets that all message caches share, and what expires when."""
+
+    def __init__(self, limit_octets: int) -> None:
+        self.limit_octets = limit_octets
+        self.octets = 0
+        self.partitions: list[Partition] = []
+        # Heaps. What left early stays in them until its time comes or they are compacted.
+        self._expiring: list[_Expiry] = []
+        self._stale: list[_Expiry] = []
+        self._compact_at = _LEAST_COMPACTION
+        self._sequence = 0
+
+    def watch(self, message: Message, cache: MessageCache) -> None:
+        """Notes when ``message`` expires."""
+        self._sequence += 1
+        item = (message.expires_at, self._sequence, message.key, cache)
+        heapq.heappush(self._expiring, item)
+        if len(self._expiring) > self._compact_at:
+            self._expiring = _compacted(self._expiring)
+            self._stale = _compacted(self._stale)
+            self._compact_at = 2 * len(self._expiring) + _LEAST_COMPACTION
+
+    def expire(self, now: float) -> int:
+        """Removes what may not be served any more; returns how many, a bounded number a call.
+
+        A message that may still be served stale stays until its time is over or room is needed.
+        """
+        removed = 0
+        while self._expiring and self._expiring[0][0] <= now and removed < _EXPIRE_AT_ONCE:
+            expires_at, sequence, key, cache = heapq.heappop(self._expiring)
+            message = cache.peek(key)
+            if message is None or message.expires_at != expires_at:
+                continue
+            if message.keep_until > now:
+                heapq.heappush(self._stale, (message.keep_until, sequence, key, cache))
+            else:
+                cache.remove(message)
+                removed += 1
+        while self._stale and self._stale[0][0] <= now and removed < _EXPIRE_AT_ONCE:
+            removed += self._drop_oldest_stale()
+        return removed
+
+    def make_room(self, now: float) -> None:
+        """Brings ``octets`` below the limit: expired first, then probation, then protected."""
+        if self.octets > self.limit_octets:
+            self.expire(now)
+        while self.octets > self.limit_octets and self._stale:
+            self._drop_oldest_stale()
+        while self.octets > self.limit_octets:
+            victim = max(self.partitions, key=_probation_octets)
+            victim.cache.forget(victim.evict())
+
+    def _drop_oldest_stale(self) -> int:
+        keep_until, _, key, cache = heapq.heappop(self._stale)
+        message = cache.peek(key)
+        if message is None or message.keep_until != keep_until:
+            return 0
+        cache.remove(message)
+        return 1
+
+
+def _probation_octets(partition: Partition) -> tuple[int, int]:
+    """Order of victims: the largest among those that have something on probation."""
+    return (partition.octets if partition.probation_count else 0, partition.octets)
+
+
+def _compacted(heap: list[_Expiry]) -> list[_Expiry]:
+    """Returns the heap without messages that have left or been replaced."""
+    kept = []
+    for item in heap:
+        message = item[3].peek(item[2])
+        if message is not None and item[0] in (message.expires_at, message.keep_until):
+            kept.append(item)
+    heapq.heapify(kept)
+    return kept
+
+
+class MessageCache:
+    """The messages of one server block.
+
+    Attributes:
+        policy: What may be kept and for how long.
+        nxdomain_zone: Zone in wire format below which an NXDOMAIN covers all types of its name.
+    """
+
+    def __init__(self, policy: CachePolicy, budget: Budget, nxdomain_zone: bytes) -> None:
+        self.policy = policy
+        self.nxdomain_zone = nxdomain_zone
+        self.success = Partition(self, policy.success.capacity)
+        self.denial = Partition(self, policy.denial.capacity)
+        self._budget = budget
+        self._messages: dict[bytes, Message] = {}
+        self._nxdomains: dict[bytes, Message] = {}
+        budget.partitions += [self.success, self.denial]
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def peek(self, key: bytes) -> Message | None:
+        """Returns what is kept under exactly this key, expired or not; notes no hit."""
+        return self._messages.get(key)
+
+    def find(self, key: bytes, now: float) -> Message | None:
+        """Returns what answers ``key``: its own message, or an NXDOMAIN that covers all types.
+
+        What has expired is returned only if nothing valid is there (for serve-stale and
+        refreshing); the caller looks at ``expires_at``. Notes no hit.
+        """
+        message = self._messages.get(key)
+        if message is not None and message.expires_at > now:
+            return message
+        covering = self._nxdomains.get(_without_type(key))
+        if covering is not None and covering.expires_at > now:
+            return covering
+        return message
+
+    def admit(self, message: Message, now: float) -> bool:
+        """Keeps ``message`` instead of what was under its key; returns whether it did.
+
+        A failure never replaces a message that could still be served (RFC 9520 section 3.2 and
+        RFC 8767 section 4): the caller keeps its count of failures.
+        """
+        old = self._messages.get(message.key)
+        if old is not None:
+            is_worse = message.kind is Kind.FAILURE and old.kind is not Kind.FAILURE
+            if is_worse and old.keep_until > now:
+                return False
+            self.remove(old)
+        partition = self.denial if message.kind in _DENIALS else self.success
+        if len(partition) >= partition.capacity:
+            self._budget.expire(now)
+            if len(partition) >= partition.capacity:
+                self.forget(partition.evict())
+        self._put(message, partition)
+        self._budget.watch(message, self)
+        self._budget.make_room(now)
+        return message.partition is not None
+
+    def _put(self, message: Message, partition: Partition) -> None:
+        self._messages[message.key] = message
+        name = _without_type(message.key)
+        if message.covers_all_types:
+            self._nxdomains[name] = message
+        elif message.kind is not Kind.FAILURE:
+            # The name exists: what was said of all its types is over.
+            covering = self._nxdomains.get(name)
+            if covering is not None:
+                self.remove(covering)
+        partition.add(message)
+        self._budget.octets += message.size_octets
+
+    def remove(self, message: Message) -> None:
+        """Lets ``message`` go, and with it all that was made of it."""
+        if message.partition is not None:
+            message.partition.remove(message)
+            self.forget(message)
+
+    def forget(self, message: Message) -> None:
+        """Clears up after ``message``, which its partition has given up already."""
+        self._budget.octets -= message.size_octets
+        del self._messages[message.key]
+        name = _without_type(message.key)
+        if message.covers_all_types and self._nxdomains.get(name) is message:
+            del self._nxdomains[name]
+        for packet in message.packets or ():
+            packet.leave()
+        message.packets = None
+
+
+_DENIALS = (Kind.NXDOMAIN, Kind.NODATA, Kind.FAILURE)
+_QTYPE_AT, _QTYPE_END = -5, -3
+
+
+def _without_type(key: bytes) -> bytes:
+    return key[:_QTYPE_AT] + key[_QTYPE_END:]
