@@ -1,0 +1,10 @@
+"""``python -m nodecache``."""
+
+from __future__ import annotations
+
+import sys
+
+from nodecache.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

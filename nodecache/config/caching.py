@@ -1,0 +1,128 @@
+"""The ``cache`` directive: both forms, all options."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from nodecache import limits
+from nodecache.config.corefile import Directive
+from nodecache.config.model import CachePolicy, Lifetime, Name, Prefetch, ServeStale, StaleMode
+from nodecache.config.names import parse_zones
+from nodecache.config.reading import Arguments, Option, Scope, one_of, read_options
+from nodecache.config.values import parse_duration_s, parse_integer, shown, within
+from nodecache.config.words import Word
+
+USAGE = "cache [TTL] [ZONES...]"
+
+_parse_ttl = within(parse_integer, limits.CACHE_TTL_S)
+_parse_stale_s = within(parse_duration_s, limits.STALE_S)
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_STALE_MODES = {mode.value: mode for mode in StaleMode}
+
+
+def read_cache(directive: Directive, scope: Scope) -> CachePolicy:
+    """Returns the policy that the directive asks for.
+
+    ``cache N`` caps positive and negative responses at N seconds; ``success`` and ``denial``
+    in the braces override that. Durations are in seconds or Go's syntax as CoreDNS has it.
+    """
+    arguments = Arguments(directive, USAGE, scope)
+    policy = CachePolicy()
+    if _INTEGER.fullmatch(arguments.peek()):
+        ttl_s = arguments.take("TTL", _parse_ttl, 1)
+        policy = replace(
+            policy,
+            success=replace(policy.success, max_ttl_s=ttl_s),
+            denial=replace(policy.denial, max_ttl_s=ttl_s),
+        )
+    policy = replace(policy, zones=parse_all_zones(arguments, arguments.rest()))
+    return read_options(directive, _OPTIONS, policy, scope)
+
+
+def parse_all_zones(arguments: Arguments, words: list[Word]) -> tuple[Name, ...]:
+    """Returns the zones of all words, each once."""
+    none: tuple[Name, ...] = ()
+    found = (zone for word in words for zone in arguments.parse(word, parse_zones, none))
+    return arguments.join((), found)
+
+
+def _read_lifetime(arguments: Arguments, lifetime: Lifetime) -> Lifetime:
+    parse_capacity = within(parse_integer, limits.CACHE_CAPACITY)
+    parse_min_ttl = within(parse_integer, limits.CACHE_MIN_TTL_S)
+    return Lifetime(
+        arguments.take("a CAPACITY in entries", parse_capacity, lifetime.capacity),
+        arguments.maybe(_parse_ttl, lifetime.max_ttl_s),
+        arguments.maybe(parse_min_ttl, lifetime.min_ttl_s),
+    )
+
+
+def _read_success(arguments: Arguments, policy: CachePolicy) -> CachePolicy:
+    return replace(policy, success=_read_lifetime(arguments, policy.success))
+
+
+def _read_denial(arguments: Arguments, policy: CachePolicy) -> CachePolicy:
+    return replace(policy, denial=_read_lifetime(arguments, policy.denial))
+
+
+def _read_prefetch(arguments: Arguments, policy: CachePolicy) -> CachePolicy:
+    default = Prefetch()
+    parse_amount = within(parse_integer, limits.PREFETCH_AMOUNT)
+    parse_gap_s = within(parse_duration_s, limits.PREFETCH_DURATION_S)
+    amount = arguments.take("an AMOUNT of queries", parse_amount, default.amount)
+    duration_s = arguments.maybe(parse_gap_s, default.duration_s)
+    percentage = arguments.maybe(_parse_percentage, default.percentage)
+    return replace(policy, prefetch=Prefetch(amount, duration_s, percentage) if amount else None)
+
+
+def _parse_percentage(text: str) -> int:
+    if not text.endswith("%"):
+        raise ValueError(f"{shown(text)} lacks its per cent sign")
+    return within(parse_integer, limits.PREFETCH_PERCENTAGE)(text[:-1])
+
+
+def _read_serve_stale(arguments: Arguments, policy: CachePolicy) -> CachePolicy:
+    default = ServeStale()
+    duration_s = arguments.maybe(_parse_stale_s, default.duration_s)
+    mode = arguments.maybe(_parse_stale_mode, default.mode)
+    verify_s = default.verify_timeout_s
+    if mode is StaleMode.VERIFY:
+        verify_s = arguments.maybe(within(parse_duration_s, limits.VERIFY_TIMEOUT_S), verify_s)
+    return replace(policy, serve_stale=ServeStale(duration_s, mode, verify_s))
+
+
+def _parse_stale_mode(text: str) -> StaleMode:
+    return one_of(_STALE_MODES)(text.lower())
+
+
+def _read_servfail(arguments: Arguments, policy: CachePolicy) -> CachePolicy:
+    parse = within(parse_duration_s, limits.SERVFAIL_S)
+    return replace(policy, servfail_s=arguments.take("a DURATION", parse, 0.0))
+
+
+def _read_disable(arguments: Arguments, policy: CachePolicy) -> CachePolicy:
+    kinds = {"success": "disable_success", "denial": "disable_denial"}
+    field = arguments.take("success or denial", one_of(kinds), "disable_success")
+    zones = parse_all_zones(arguments, arguments.rest()) or policy.zones or arguments.scope.zones
+    before: tuple[Name, ...] = getattr(policy, field)
+    after = arguments.join(before, zones)
+    return (
+        replace(policy, disable_success=after)
+        if field == "disable_success"
+        else replace(policy, disable_denial=after)
+    )
+
+
+def _read_keepttl(_arguments: Arguments, policy: CachePolicy) -> CachePolicy:
+    return replace(policy, keep_ttl=True)
+
+
+_OPTIONS = {
+    "success": Option("success CAPACITY [TTL] [MINTTL]", _read_success),
+    "denial": Option("denial CAPACITY [TTL] [MINTTL]", _read_denial),
+    "prefetch": Option("prefetch AMOUNT [DURATION [PERCENTAGE%]]", _read_prefetch),
+    "serve_stale": Option("serve_stale [DURATION [immediate|verify [TIMEOUT]]]", _read_serve_stale),
+    "servfail": Option("servfail DURATION", _read_servfail),
+    "disable": Option("disable success|denial [ZONES...]", _read_disable, is_repeatable=True),
+    "keepttl": Option("keepttl", _read_keepttl),
+}
