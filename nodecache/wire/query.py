@@ -156,9 +156,8 @@ def scan_query(octets: bytes) -> Query | Refusal | Silence:
     Raises nothing. Junk that must not be reflected is Silence; what a stub may learn from is a
     Refusal (RFC 1035 section 4.1.1, RFC 9619 for QDCOUNT, RFC 6891 sections 6.1.1 and 6.1.3).
     """
-    verdict = _judge_header(octets)
-    if verdict is not None:
-        return verdict
+    if len(octets) < HEADER_OCTETS or octets[2] & _NOT_A_QUERY or octets[4:6] != b"\0\1":
+        return _judge_header(octets)
     flags = octets[2] << 8 | octets[3]
     end = name_end(octets, HEADER_OCTETS)
     if not end or end + 4 > len(octets):
@@ -174,6 +173,7 @@ def scan_query(octets: bytes) -> Query | Refusal | Silence:
     return query
 
 
+_NOT_A_QUERY = (QR | OPCODE_MASK) >> 8  # of the first flag octet
 _NO_RECORDS = b"\0\0\0\0\0\0"
 _ONE_ADDITIONAL = b"\0\0\0\0\0\1"
 _ROOT_OPT = b"\0\0" + bytes([TYPE_OPT])
@@ -189,17 +189,15 @@ def _is_bare_opt(octets: bytes, start: int) -> bool:
     )
 
 
-def _judge_header(octets: bytes) -> Refusal | Silence | None:
-    """Returns what the first 12 octets alone decide, None if the question must be looked at."""
+def _judge_header(octets: bytes) -> Refusal | Silence:
+    """Returns what becomes of a message whose header is no plain query's."""
     if len(octets) < HEADER_OCTETS:
         return Silence.TOO_SHORT
     if octets[2] & QR >> 8:
         return Silence.IS_RESPONSE
     if octets[2] & OPCODE_MASK >> 8:
         return Refusal(NOTIMP)
-    if octets[4:6] != b"\0\1":
-        return Refusal(FORMERR)
-    return None
+    return Refusal(FORMERR)
 
 
 def _read_records(query: Query) -> Refusal | None:

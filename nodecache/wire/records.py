@@ -5,6 +5,7 @@ from __future__ import annotations
 from nodecache.wire.const import MAX_LABEL_OCTETS, MAX_NAME_OCTETS, RR_FIXED
 
 _POINTER = 0xC0
+_FAR_POINTER = 0xC1  # the first octet of pointers to 256 and beyond
 
 # TYPE, TTL, and the offsets of the owner name, of TYPE, and behind the RDATA. A plain tuple,
 # because a walk makes one for each record: a NamedTuple costs three times as much.
@@ -39,7 +40,11 @@ def walk_records(octets: bytes, start: int, count: int) -> list[Record] | None:
     records: list[Record] = []
     position, size = start, len(octets)
     for _ in range(count):
-        fixed = owner_end(octets, position)
+        if position + 2 < size and _POINTER <= octets[position] < _FAR_POINTER:
+            # What nearly every record begins with, without a call: a pointer near the start.
+            fixed = position + 2 if octets[position + 1] < position else 0
+        else:
+            fixed = owner_end(octets, position)
         if not fixed or fixed + 10 > size:
             return None
         rtype, _, ttl, rdlength = RR_FIXED.unpack_from(octets, fixed)

@@ -11,7 +11,6 @@ from nodecache.wire.const import (
     OPCODE_MASK,
     QR,
     RCODE_MASK,
-    TYPE_AND_CLASS,
     TYPE_ANY,
     TYPE_NS,
     TYPE_OPT,
@@ -23,6 +22,7 @@ from nodecache.wire.records import Record, walk_records
 _SOA_LEAST_OCTETS = 22  # two root names and five 32-bit numbers, RFC 1035 section 3.3.13
 _RR_FIXED_OCTETS = 10
 _TTL_MOST = 0x7FFFFFFF
+_TTL_NONE = _TTL_MOST + 1
 
 
 class Response:
@@ -34,7 +34,7 @@ class Response:
         counts: ANCOUNT, NSCOUNT, ARCOUNT without the OPT record.
         pieces: The octets behind the question, cut where a TTL was: joining them with four
             octets gives all records with that TTL.
-        records_end: Offset behind the last record that ``pieces`` holds.
+        records_end: Offset behind the last record that ``pieces`` holds, 0 without records.
         least_ttl_s: Smallest TTL of all records, None without records.
         negative_ttl_s: min(TTL, MINIMUM) of the SOA in the authority section, None without SOA
             (RFC 2308 section 5).
@@ -54,13 +54,19 @@ class Response:
         "records_end",
     )
 
-    def __init__(self, flags: int, counts: tuple[int, int, int], pieces: tuple[bytes, ...]) -> None:
+    def __init__(
+        self,
+        flags: int,
+        counts: tuple[int, int, int],
+        pieces: tuple[bytes, ...],
+        least_ttl_s: int | None,
+    ) -> None:
         self.flags = flags
         self.rcode = flags & RCODE_MASK
         self.counts = counts
         self.pieces = pieces
-        self.records_end = HEADER_OCTETS
-        self.least_ttl_s: int | None = None
+        self.records_end = 0
+        self.least_ttl_s = least_ttl_s
         self.negative_ttl_s: int | None = None
         self.answers_type = False
         self.is_referral = False
@@ -93,56 +99,47 @@ def scan_response(octets: bytes, question_end: int) -> Response | None:
     records = walk_records(octets, question_end, ancount + nscount + arcount)
     if records is None or (records[-1][4] if records else question_end) != len(octets):
         return None
-    opt = _find_opt(records, ancount + nscount)
-    if opt is None:
-        return None
-    kept = records[:opt]
+    types = [record[0] for record in records]
+    opt = len(records)
+    if TYPE_OPT in types:
+        opt = types.index(TYPE_OPT)
+        if opt < ancount + nscount or not _is_sound_opt(records[opt], types):
+            return None
     counts = (ancount, nscount, opt - ancount - nscount)
-    response = Response(flags, counts, _cut_at_ttls(octets, question_end, kept))
-    response.records_end = kept[-1][4] if kept else question_end
+    response = Response(flags, counts, *_cut_at_ttls(octets, question_end, records[:opt]))
+    if opt:
+        response.records_end = records[opt - 1][4]
     if opt < len(records):
         response.rcode |= octets[records[opt][3] + 4] << 4
-    if kept:
-        # A TTL with the highest bit set counts as 0 (RFC 2181 section 8).
-        response.least_ttl_s = min([0 if record[1] > _TTL_MOST else record[1] for record in kept])
-    _read_answer(response, octets, question_end, kept[:ancount])
-    if nscount and not _read_authority(response, octets, kept[ancount : ancount + nscount]):
+    if ancount:
+        qtype = octets[question_end - 4] << 8 | octets[question_end - 3]
+        response.answers_type = qtype == TYPE_ANY or qtype in types[:ancount]
+    if nscount and not _read_authority(response, octets, records[ancount : ancount + nscount]):
         return None
     return response
 
 
-def _find_opt(records: list[Record], additional_at: int) -> int | None:
-    """Returns the index of the OPT record, the number of records if there is none.
-
-    None means that it is misplaced or doubled (RFC 6891 section 6.1.1).
-    """
-    found = len(records)
-    for index, (rtype, _, start, fixed, _) in enumerate(records):
-        if rtype == TYPE_OPT:
-            if index < additional_at or fixed != start + 1 or found != len(records):
-                return None
-            found = index
-    return found
-
-
-def _cut_at_ttls(octets: bytes, start: int, records: list[Record]) -> tuple[bytes, ...]:
-    """Returns the octets of ``records`` in pieces that lack the TTLs between them."""
-    pieces = []
-    for _, _, _, fixed, _ in records:
+def _cut_at_ttls(
+    octets: bytes, start: int, records: list[Record]
+) -> tuple[tuple[bytes, ...], int | None]:
+    """Returns the octets of ``records`` without their TTLs, in pieces, and the least TTL."""
+    if not records:
+        return (b"",), None
+    pieces, least = [], _TTL_NONE
+    for _, ttl, _, fixed, _ in records:
         pieces.append(octets[start : fixed + 4])
         start = fixed + 8
-    pieces.append(octets[start : records[-1][4]] if records else b"")
-    return tuple(pieces)
+        # A TTL with the highest bit set counts as 0 (RFC 2181 section 8).
+        if ttl < least or ttl > _TTL_MOST:
+            least = ttl if ttl <= _TTL_MOST else 0
+    pieces.append(octets[start : records[-1][4]])
+    return tuple(pieces), least
 
 
-def _read_answer(
-    response: Response, octets: bytes, question_end: int, answer: list[Record]
-) -> None:
-    qtype, _ = TYPE_AND_CLASS.unpack_from(octets, question_end - 4)
-    for record in answer:
-        if record[0] == qtype or qtype == TYPE_ANY:
-            response.answers_type = True
-            break
+def _is_sound_opt(record: Record, types: list[int]) -> bool:
+    """Whether the OPT record belongs to the root and is the only one (RFC 6891 section 6.1.1)."""
+    _, _, start, fixed, _ = record
+    return fixed == start + 1 and types.count(TYPE_OPT) == 1
 
 
 def _read_authority(response: Response, octets: bytes, authority: list[Record]) -> bool:

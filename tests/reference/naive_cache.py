@@ -1,0 +1,137 @@
+"""The message cache by full scans over plain lists: slow, and right at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nodecache.cache.lifetime import Kind
+from nodecache.cache.message import Message
+
+
+@dataclass
+class NaiveSegments:
+    """One half of a block's cache; the first of each list goes first."""
+
+    capacity: int
+    probation: list[Message] = field(default_factory=list)
+    protected: list[Message] = field(default_factory=list)
+
+    def all(self) -> list[Message]:
+        return self.probation + self.protected
+
+    def octets(self) -> int:
+        return sum(message.size_octets for message in self.all())
+
+    def hit(self, message: Message) -> None:
+        most_protected = self.capacity * 4 // 5
+        if not most_protected:
+            self.probation.remove(message)
+            self.probation.append(message)
+            return
+        (self.protected if message in self.protected else self.probation).remove(message)
+        if len(self.protected) == most_protected:
+            self.probation.append(self.protected.pop(0))
+        self.protected.append(message)
+
+    def drop(self, message: Message) -> None:
+        (self.protected if message in self.protected else self.probation).remove(message)
+
+    def evict(self) -> None:
+        is_balanced = len(self.probation) >= len(self.all()) / 5
+        (self.probation if is_balanced else self.protected).pop(0)
+
+
+@dataclass
+class NaiveCache:
+    """One server block; ``neighbours`` are all blocks that share the budget, itself included."""
+
+    neighbours: list[NaiveCache]
+    limit_octets: int
+    success: NaiveSegments
+    denial: NaiveSegments
+
+    def all(self) -> list[Message]:
+        return self.success.all() + self.denial.all()
+
+    def get(self, key: bytes) -> Message | None:
+        return next((message for message in self.all() if message.key == key), None)
+
+    def find(self, key: bytes, now: float) -> Message | None:
+        own = self.get(key)
+        covering = [m for m in self.covering(key) if m.expires_at > now]
+        if own is not None and own.expires_at > now and own.kind is not Kind.FAILURE:
+            return own
+        return covering[0] if covering else own
+
+    def covering(self, key: bytes) -> list[Message]:
+        return [
+            message
+            for message in self.all()
+            if message.covers_all_types and _without_type(message.key) == _without_type(key)
+        ]
+
+    def segments_of(self, message: Message) -> NaiveSegments:
+        return self.success if message.kind is Kind.SUCCESS else self.denial
+
+    def hit(self, message: Message) -> None:
+        self.segments_of(message).hit(message)
+
+    def drop(self, message: Message) -> None:
+        self.segments_of(message).drop(message)
+
+    def admit(self, message: Message, now: float) -> None:
+        old = self.get(message.key)
+        was_protected = False
+        if old is not None:
+            if _is_worse(message, old) and old.keep_until > now:
+                return
+            was_protected = old in self.segments_of(old).protected
+            self.drop(old)
+        segments = self.segments_of(message)
+        self.make_place(segments, now)
+        if message.kind is not Kind.FAILURE:
+            for covering in self.covering(message.key):
+                self.drop(covering)
+        segments.probation.append(message)
+        if was_protected and message.kind is not Kind.FAILURE:
+            segments.hit(message)
+        if self.octets() > self.limit_octets:
+            self.make_room(now)
+
+    def make_place(self, segments: NaiveSegments, now: float) -> None:
+        if len(segments.all()) >= segments.capacity:
+            self.expire(now)
+        if len(segments.all()) >= segments.capacity:
+            segments.evict()
+
+    def octets(self) -> int:
+        return sum(m.size_octets for block in self.neighbours for m in block.all())
+
+    def expire(self, now: float) -> None:
+        for block in self.neighbours:
+            for message in block.all():
+                if message.keep_until <= now:
+                    block.drop(message)
+
+    def make_room(self, now: float) -> None:
+        self.expire(now)
+        stale = [
+            (message.keep_until, message.stored_at, block, message)
+            for block in self.neighbours
+            for message in block.all()
+            if message.expires_at <= now
+        ]
+        for _, _, block, message in sorted(stale, key=lambda item: item[:2]):
+            if self.octets() > self.limit_octets:
+                block.drop(message)
+        while self.octets() > self.limit_octets:
+            halves = [half for block in self.neighbours for half in (block.success, block.denial)]
+            max(halves, key=lambda h: (h.octets() * bool(h.probation), h.octets())).evict()
+
+
+def _is_worse(message: Message, old: Message) -> bool:
+    return message.kind is Kind.FAILURE and old.kind is not Kind.FAILURE
+
+
+def _without_type(key: bytes) -> tuple[bytes, bytes]:
+    return key[:-5], key[-3:]
