@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from nodecache.cache.lifetime import (
     LONGEST_FAILURE_S,
     Kind,
@@ -66,7 +68,8 @@ def admit_response(
     if messages is not None and kind is not Kind.NOT_KEPT:
         message = _keep(response, kind, key, messages, now, jitter)
         if message is not None:
-            return Answer(response.flags, response.counts, message.records(now), kind)
+            records = message.records_with_ttl(ceil(message.ttl_s))
+            return Answer(response.flags, response.counts, records, kind)
     records = octets[question_end : response.records_end]
     return Answer(response.flags, response.counts, records, kind)
 

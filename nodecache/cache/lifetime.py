@@ -22,6 +22,8 @@ LEAST_PACKET_TTL_S = 3
 
 # Refreshing ahead starts this long before expiry at the latest: tier 1 notices it up to 1 s late.
 LEAST_REFRESH_LEAD_S = 1.5
+# Part of a lifetime: a message that were due at once would be asked for without end.
+MOST_REFRESH_LEAD = 0.9
 
 
 class Kind(enum.Enum):
@@ -103,7 +105,8 @@ def refresh_lead_s(ttl_s: float, percentage: int, jitter: float) -> float:
         percentage: Part of it that may remain, 10 to 90.
         jitter: In [0, 1): up to a third more, so that nodes do not refresh together.
     """
-    return min(max(ttl_s * percentage / 100 * (1 + jitter / 3), LEAST_REFRESH_LEAD_S), ttl_s / 2)
+    lead_s = ttl_s * percentage / 100 * (1 + jitter / 3)
+    return min(max(lead_s, min(LEAST_REFRESH_LEAD_S, ttl_s / 2)), ttl_s * MOST_REFRESH_LEAD)
 
 
 def _bounded(ttl_s: int, floor_s: int, cap_s: int) -> float:

@@ -5,14 +5,18 @@ Invariants:
 - ``Budget.octets`` is the sum of ``size_octets`` of all such messages, and after ``admit`` it is
   at most ``Budget.limit_octets``.
 - A partition holds at most its capacity of messages, the protected segment at most four fifths.
-- What has expired goes before anything that has not; of the rest, what was hit only at its
-  admission (probation) goes before what was hit again (protected), the longest unused first.
+- What may not be served any more goes before anything that may; when octets lack, what may only
+  be served stale goes next. Of the rest, what was not hit since its admission (probation) goes
+  before what was (protected), the longest unused first; but where the protected ones hold more
+  than four fifths, the longest unused of them goes, or new names could not stay at all.
+- One covering NXDOMAIN for each name, class and flags: a newer one takes the place of the older.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+from collections import OrderedDict
 
 from cachetools import LRUCache
 
@@ -20,7 +24,7 @@ from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import Message
 from nodecache.config.model import CachePolicy
 
-_PROTECTED_PART = 0.8
+_PROTECTED_FIFTHS = 4
 # One call of expire() may take this many messages: about 2 ms, so that ten thousand names which
 # expire together do not hold up the queries of that moment.
 _EXPIRE_AT_ONCE = 500
@@ -37,14 +41,17 @@ class Partition:
     def __init__(self, cache: MessageCache, capacity: int) -> None:
         self.cache = cache
         self.capacity = capacity
+        self._protected_capacity = capacity * _PROTECTED_FIFTHS // 5
         self.octets = 0
         self.evictions = 0
-        # cachetools keeps the order; the bounds are ours, because they span partitions.
-        self._probation: LRUCache[bytes, Message] = LRUCache(math.inf)
+        self._count = 0
+        # A hit ends probation, so its order is that of arrival: no need for an LRU, which would
+        # cost each miss 2 us. The bounds are ours, because they span partitions.
+        self._probation: OrderedDict[bytes, Message] = OrderedDict()
         self._protected: LRUCache[bytes, Message] = LRUCache(math.inf)
 
     def __len__(self) -> int:
-        return len(self._probation) + len(self._protected)
+        return self._count
 
     def __repr__(self) -> str:
         return (
@@ -62,6 +69,7 @@ class Partition:
         message.partition = self
         message.is_protected = False
         self._probation[message.key] = message
+        self._count += 1
         self.octets += message.size_octets
 
     def touch(self, message: Message) -> None:
@@ -69,8 +77,11 @@ class Partition:
         if message.is_protected:
             self._protected[message.key]  # reading it is what moves it to the end
             return
+        if not self._protected_capacity:
+            self._probation.move_to_end(message.key)
+            return
         del self._probation[message.key]
-        if len(self._protected) + 1 > self.capacity * _PROTECTED_PART:
+        if len(self._protected) >= self._protected_capacity:
             key, demoted = self._protected.popitem()
             demoted.is_protected = False
             self._probation[key] = demoted
@@ -84,13 +95,17 @@ class Partition:
 
     def evict(self) -> Message:
         """Gives the message up that should go next; the partition must not be empty."""
-        _, message = (self._probation if len(self._probation) else self._protected).popitem()
+        if len(self._probation) * 5 >= self._count * (5 - _PROTECTED_FIFTHS):
+            _, message = self._probation.popitem(last=False)
+        else:
+            _, message = self._protected.popitem()
         self._note_removal(message)
         self.evictions += 1
         return message
 
     def _note_removal(self, message: Message) -> None:
         message.partition = None
+        self._count -= 1
         self.octets -= message.size_octets
 
 
@@ -107,29 +122,35 @@ class Budget:
         self._compact_at = _LEAST_COMPACTION
         self._sequence = 0
 
+    @property
+    def watched_count(self) -> int:
+        """Notes of when something expires, those of messages that have left included."""
+        return len(self._expiring) + len(self._stale)
+
     def watch(self, message: Message, cache: MessageCache) -> None:
         """Notes when ``message`` expires."""
         self._sequence += 1
         item = (message.expires_at, self._sequence, message.key, cache)
         heapq.heappush(self._expiring, item)
-        if len(self._expiring) > self._compact_at:
+        if len(self._expiring) + len(self._stale) > self._compact_at:
             self._expiring = _compacted(self._expiring)
             self._stale = _compacted(self._stale)
-            self._compact_at = 2 * len(self._expiring) + _LEAST_COMPACTION
+            self._compact_at = 2 * self.watched_count + _LEAST_COMPACTION
 
     def expire(self, now: float) -> int:
         """Removes what may not be served any more; returns how many, a bounded number a call.
 
         A message that may still be served stale stays until its time is over or room is needed.
         """
-        removed = 0
-        while self._expiring and self._expiring[0][0] <= now and removed < _EXPIRE_AT_ONCE:
+        removed = moved = 0
+        while self._expiring and self._expiring[0][0] <= now and removed + moved < _EXPIRE_AT_ONCE:
             expires_at, sequence, key, cache = heapq.heappop(self._expiring)
             message = cache.peek(key)
             if message is None or message.expires_at != expires_at:
                 continue
             if message.keep_until > now:
                 heapq.heappush(self._stale, (message.keep_until, sequence, key, cache))
+                moved += 1
             else:
                 cache.remove(message)
                 removed += 1
@@ -204,11 +225,13 @@ class MessageCache:
         refreshing); the caller looks at ``expires_at``. Notes no hit.
         """
         message = self._messages.get(key)
-        if message is not None and message.expires_at > now:
+        if message is not None and message.expires_at > now and message.kind is not Kind.FAILURE:
             return message
-        covering = self._nxdomains.get(_without_type(key))
-        if covering is not None and covering.expires_at > now:
-            return covering
+        # Before a failure, too: that must not hide what is known (RFC 9520 section 3.2).
+        if self._nxdomains:
+            covering = self._nxdomains.get(_without_type(key))
+            if covering is not None and covering.expires_at > now:
+                return covering
         return message
 
     def admit(self, message: Message, now: float) -> bool:
@@ -218,31 +241,40 @@ class MessageCache:
         RFC 8767 section 4): the caller keeps its count of failures.
         """
         old = self._messages.get(message.key)
+        was_protected = False
         if old is not None:
             is_worse = message.kind is Kind.FAILURE and old.kind is not Kind.FAILURE
             if is_worse and old.keep_until > now:
                 return False
+            was_protected = old.is_protected
             self.remove(old)
         partition = self.denial if message.kind in _DENIALS else self.success
         if len(partition) >= partition.capacity:
-            self._budget.expire(now)
-            if len(partition) >= partition.capacity:
-                self.forget(partition.evict())
+            self._make_place(partition, now)
         self._put(message, partition)
+        if was_protected and message.kind is not Kind.FAILURE:
+            partition.touch(message)  # a refresh must not cost a hot name its safety
         self._budget.watch(message, self)
         self._budget.make_room(now)
         return message.partition is not None
 
+    def _make_place(self, partition: Partition, now: float) -> None:
+        """Makes sure that ``partition``, which is full, can take one more."""
+        while len(partition) >= partition.capacity and self._budget.expire(now):
+            pass
+        if len(partition) >= partition.capacity:
+            self.forget(partition.evict())
+
     def _put(self, message: Message, partition: Partition) -> None:
         self._messages[message.key] = message
-        name = _without_type(message.key)
-        if message.covers_all_types:
-            self._nxdomains[name] = message
-        elif message.kind is not Kind.FAILURE:
-            # The name exists: what was said of all its types is over.
-            covering = self._nxdomains.get(name)
+        if self._nxdomains and message.kind is not Kind.FAILURE:
+            # Either the name exists, and what was said of all its types is over, or the newer
+            # NXDOMAIN says it: the older must not outlive that under a type of its own.
+            covering = self._nxdomains.get(_without_type(message.key))
             if covering is not None:
                 self.remove(covering)
+        if message.covers_all_types:
+            self._nxdomains[_without_type(message.key)] = message
         partition.add(message)
         self._budget.octets += message.size_octets
 
@@ -256,12 +288,14 @@ class MessageCache:
         """Clears up after ``message``, which its partition has given up already."""
         self._budget.octets -= message.size_octets
         del self._messages[message.key]
-        name = _without_type(message.key)
-        if message.covers_all_types and self._nxdomains.get(name) is message:
-            del self._nxdomains[name]
-        for packet in message.packets or ():
-            packet.leave()
-        message.packets = None
+        if message.covers_all_types:
+            name = _without_type(message.key)
+            if self._nxdomains.get(name) is message:
+                del self._nxdomains[name]
+        if message.packets is not None:
+            for packet in message.packets:
+                packet.leave()
+            message.packets = None
 
 
 _DENIALS = (Kind.NXDOMAIN, Kind.NODATA, Kind.FAILURE)

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from nodecache.cache.lifetime import Kind
+from nodecache.cache.message import Message
+from nodecache.cache.store import Budget, MessageCache
+from nodecache.config.model import CLUSTER_DOMAIN, CachePolicy, Lifetime
+from tests.cache.building import AAAA, NOW, TXT, A, cache, key, message
+from tests.reference.naive_cache import NaiveCache, NaiveSegments
+
+KEYS = [
+    key(f"{host}.cluster.local", qtype, bits)
+    for host in ("a", "b", "c.b")
+    for qtype in (A, AAAA)
+    for bits in (1, 5)
+]
+KEPT = st.sampled_from([Kind.SUCCESS, Kind.NODATA, Kind.NXDOMAIN, Kind.FAILURE])
+
+
+def policy(success: int = 9984, denial: int = 9984) -> CachePolicy:
+    return CachePolicy(success=Lifetime(success, 3600), denial=Lifetime(denial, 1800))
+
+
+class Twins(RuleBasedStateMachine):
+    """Two server blocks on one budget, and their naive twins."""
+
+    @initialize(
+        capacities=st.tuples(*[st.integers(1, 12)] * 4),
+        limit=st.one_of(st.just(1 << 30), st.integers(1000, 30_000)),
+    )
+    def build(self, capacities: tuple[int, int, int, int], limit: int) -> None:
+        self.now = NOW
+        self.count = 0
+        self.budget = Budget(limit)
+        self.real: list[MessageCache] = []
+        self.naive: list[NaiveCache] = []
+        for success, denial in (capacities[:2], capacities[2:]):
+            self.real.append(
+                MessageCache(policy(success, denial), self.budget, CLUSTER_DOMAIN.wire)
+            )
+            halves = NaiveSegments(success), NaiveSegments(denial)
+            self.naive.append(NaiveCache(self.naive, limit, *halves))
+
+    def make(self, for_key: bytes, kind: Kind, ttl_s: int, stale_s: int, octets: int) -> Message:
+        # No two messages of the same moment, so that the order of expiry is one.
+        self.count += 1
+        made = message(for_key, self.now + self.count * 1e-6, kind, float(ttl_s), octets)
+        made.keep_until += stale_s
+        return made
+
+    @rule(
+        block=st.integers(0, 1),
+        for_key=st.sampled_from(KEYS),
+        kind=KEPT,
+        covers=st.booleans(),
+        ttl_s=st.integers(1, 60),
+        stale_s=st.sampled_from([0, 0, 5, 100]),
+        octets=st.sampled_from([12, 12, 400, 9000]),
+    )
+    def admit(
+        self,
+        block: int,
+        for_key: bytes,
+        kind: Kind,
+        covers: bool,
+        ttl_s: int,
+        stale_s: int,
+        octets: int,
+    ) -> None:
+        made = self.make(for_key, kind, ttl_s, stale_s, octets)
+        made.covers_all_types = covers and kind is Kind.NXDOMAIN
+        self.naive[block].admit(made, self.now)
+        is_kept = self.real[block].admit(made, self.now)
+        assert is_kept == (made in self.naive[block].all())
+
+    @rule(block=st.integers(0, 1), count=st.integers(1, 15), kind=KEPT)
+    def flood(self, block: int, count: int, kind: Kind) -> None:
+        for _ in range(count):
+            made = self.make(key(f"once{self.count}.cluster.local"), kind, 30, 0, 12)
+            self.naive[block].admit(made, self.now)
+            self.real[block].admit(made, self.now)
+
+    @rule(block=st.integers(0, 1), for_key=st.sampled_from(KEYS))
+    def look_up(self, block: int, for_key: bytes) -> None:
+        found = self.real[block].find(for_key, self.now)
+        assert found is self.naive[block].find(for_key, self.now)
+        if found is not None and found.expires_at > self.now:
+            assert found.partition is not None
+            found.partition.touch(found)
+            self.naive[block].hit(found)
+
+    @rule(seconds=st.floats(0.01, 40))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def expire(self) -> None:
+        before = sum(len(block) for block in self.real)
+        removed = self.budget.expire(self.now)
+        self.naive[0].expire(self.now)
+        assert sum(len(block) for block in self.real) == before - removed
+
+    @invariant()
+    def both_keep_the_same(self) -> None:
+        for real, naive in zip(self.real, self.naive, strict=True):
+            assert len(real) == len(naive.all())
+            for half, segments in ((real.success, naive.success), (real.denial, naive.denial)):
+                assert (len(half), half.probation_count, half.octets) == (
+                    len(segments.all()),
+                    len(segments.probation),
+                    segments.octets(),
+                ), repr(half)
+                assert len(half) <= half.capacity
+                assert len(half) - half.probation_count <= half.capacity * 0.8
+            for kept in naive.all():
+                assert real.peek(kept.key) is kept
+                assert kept.is_protected == (kept in naive.segments_of(kept).protected)
+
+    @invariant()
+    def octets_are_counted_and_bounded(self) -> None:
+        kept = [m for naive in self.naive for m in naive.all()]
+        assert self.budget.octets == sum(m.size_octets for m in kept) <= self.budget.limit_octets
+
+
+Twins.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+TestTwins = Twins.TestCase
+
+
+def admit(store: MessageCache, *messages: Message, now: float = NOW) -> None:
+    for each in messages:
+        store.admit(each, now)
+
+
+def nxdomain(for_key: bytes, covers: bool = True, ttl_s: float = 30.0) -> Message:
+    made = message(for_key, kind=Kind.NXDOMAIN, ttl_s=ttl_s)
+    made.covers_all_types = covers
+    return made
+
+
+def test_hot_names_survive_a_flood_of_one_off_names() -> None:
+    store = cache(policy(success=100))
+    hot = [message(key(f"hot{n}.example")) for n in range(50)]
+    admit(store, *hot)
+    for each in hot:
+        store.success.touch(each)
+    admit(store, *[message(key(f"once{n}.example")) for n in range(1000)])
+    assert all(store.find(each.key, NOW) is each for each in hot)
+    assert len(store.success) == 100
+    assert store.success.evictions == 950
+
+
+def test_hot_names_survive_a_flood_under_the_octet_budget() -> None:
+    hot = [message(key(f"hot{n}.example")) for n in range(50)]
+    store = cache(octets=100 * hot[0].size_octets)
+    admit(store, *hot)
+    for each in hot:
+        store.success.touch(each)
+    admit(store, *[message(key(f"once{n}.example"), kind=Kind.NXDOMAIN) for n in range(1000)])
+    assert all(store.find(each.key, NOW) is each for each in hot)
+
+
+def test_refresh_does_not_cost_a_hot_name_its_safety() -> None:
+    store = cache(policy(success=10))
+    admit(store, message(key()))
+    store.success.touch(message_of(store, key()))
+    admit(store, message(key(), ttl_s=60.0), *[message(key(f"once{n}.example")) for n in range(99)])
+    assert message_of(store, key()).ttl_s == 60
+
+
+def message_of(store: MessageCache, for_key: bytes) -> Message:
+    found = store.peek(for_key)
+    assert found is not None
+    return found
+
+
+def test_new_names_can_stay_when_hot_ones_fill_the_budget() -> None:
+    hot = [message(key(f"hot{n}.example")) for n in range(10)]
+    store = cache(octets=10 * hot[0].size_octets)
+    admit(store, *hot)
+    for each in hot:
+        store.success.touch(each)
+    admit(store, message(key("new.example")))
+    assert store.peek(key("new.example")) is not None
+    assert store.peek(key("hot0.example")) is None
+
+
+def test_capacity_of_one_keeps_the_last_message_even_if_it_is_hit() -> None:
+    store = cache(policy(success=1))
+    admit(store, message(key("a.example")))
+    store.success.touch(message_of(store, key("a.example")))
+    admit(store, message(key("b.example")))
+    assert repr(store.success).startswith("1 on probation, 0 protected, ")
+    assert store.peek(key("b.example")) is not None
+
+
+def test_message_larger_than_the_budget_is_not_kept() -> None:
+    store = cache(octets=2000)
+    assert not store.admit(message(key(), octets=3000), NOW)
+    assert len(store) == 0
+
+
+def test_expired_message_goes_before_an_unused_valid_one() -> None:
+    store = cache(policy(success=2))
+    admit(store, message(key("valid.example"), ttl_s=100))
+    expired = message(key("expired.example"), ttl_s=1)
+    admit(store, expired)
+    store.success.touch(expired)
+    admit(store, message(key("new.example"), NOW + 5), now=NOW + 5)
+    assert store.peek(key("valid.example")) is not None
+    assert store.peek(key("expired.example")) is None
+    assert store.success.evictions == 0
+
+
+def test_one_call_of_expire_takes_a_bounded_number() -> None:
+    store, budget = cache_with_budget()
+    admit(store, *[message(key(f"n{n}.example"), ttl_s=1) for n in range(1200)])
+    assert [budget.expire(NOW + 2) for _ in range(4)] == [500, 500, 200, 0]
+
+
+def test_stale_message_stays_until_its_time_is_over() -> None:
+    store, budget = cache_with_budget()
+    stale = message(key(), ttl_s=1)
+    stale.keep_until += 10
+    admit(store, stale)
+    budget.expire(NOW + 5)
+    assert store.find(key(), NOW + 5) is stale
+    budget.expire(NOW + 11)
+    assert store.find(key(), NOW + 11) is None
+
+
+def test_names_that_are_replaced_again_and_again_leave_no_trace_in_the_heaps() -> None:
+    store, budget = cache_with_budget()
+    now = NOW
+    for _ in range(20_000):
+        now += 2
+        again = message(key(), now, ttl_s=1)
+        again.keep_until += 3600
+        admit(store, again, now=now)
+        budget.expire(now + 1.5)
+    assert len(store) == 1
+    assert budget.watched_count < 5000
+
+
+def cache_with_budget() -> tuple[MessageCache, Budget]:
+    budget = Budget(1 << 30)
+    return MessageCache(policy(), budget, CLUSTER_DOMAIN.wire), budget
+
+
+def test_nxdomain_that_covers_all_types_answers_them_but_no_other_name_class_or_flag() -> None:
+    store = cache()
+    covering = nxdomain(key(qtype=A))
+    admit(store, covering)
+    assert store.find(key(qtype=AAAA), NOW) is covering
+    assert store.find(key(qtype=AAAA, bits=5), NOW) is None
+    assert store.find(key(qtype=AAAA, qclass=3), NOW) is None
+    assert store.find(key("b.a.cluster.local", AAAA), NOW) is None
+    assert store.find(key(qtype=AAAA), NOW + 30) is None
+
+
+def test_nxdomain_that_does_not_cover_answers_its_own_type_only() -> None:
+    store = cache()
+    admit(store, nxdomain(key(qtype=A), covers=False))
+    assert store.find(key(qtype=AAAA), NOW) is None
+
+
+@pytest.mark.parametrize("kind", [Kind.SUCCESS, Kind.NODATA])
+def test_proof_that_the_name_exists_ends_a_covering_nxdomain(kind: Kind) -> None:
+    store = cache()
+    admit(store, nxdomain(key(qtype=A)), message(key(qtype=TXT), kind=kind))
+    assert store.find(key(qtype=A), NOW) is None
+    assert store.find(key(qtype=AAAA), NOW) is None
+
+
+def test_positive_answer_ends_all_of_several_covering_nxdomains() -> None:
+    store = cache()
+    admit(store, nxdomain(key(qtype=A)), nxdomain(key(qtype=AAAA)), message(key(qtype=TXT)))
+    assert store.find(key(qtype=A), NOW) is None
+    assert store.find(key(qtype=AAAA), NOW) is None
+
+
+def test_failure_does_not_end_or_hide_a_covering_nxdomain() -> None:
+    store = cache()
+    covering = nxdomain(key(qtype=A))
+    admit(store, covering, message(key(qtype=AAAA), kind=Kind.FAILURE))
+    assert store.find(key(qtype=AAAA), NOW) is covering
+    assert store.find(key(qtype=A), NOW) is covering
+
+
+def test_failure_never_replaces_a_message_that_may_be_served() -> None:
+    store = cache()
+    good = message(key(), ttl_s=10)
+    good.keep_until += 10
+    admit(store, good)
+    assert not store.admit(message(key(), NOW + 15, Kind.FAILURE), NOW + 15)
+    assert store.find(key(), NOW + 15) is good
+    assert store.admit(message(key(), NOW + 21, Kind.FAILURE), NOW + 21)
+
+
+def test_good_answer_replaces_a_failure() -> None:
+    store = cache()
+    good = message(key())
+    admit(store, message(key(), kind=Kind.FAILURE), good)
+    assert store.find(key(), NOW) is good
+    assert len(store) == 1
