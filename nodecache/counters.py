@@ -14,6 +14,9 @@ SIZE_BOUNDS_OCTETS = (
     0.0, 100.0, 200.0, 300.0, 400.0, 511.0, 1023.0, 2047.0, 4095.0, 8291.0,
     16000.0, 32000.0, 48000.0, 64000.0,
 )  # fmt: skip
+# What CoreDNS names, and what it calls "other", of which 0 is never asked for.
+_MOST_COUNTED_TYPE = 255
+OTHER_TYPE = 0
 HEALTH_BOUNDS_S = tuple(0.00025 * 10**k for k in range(5))
 
 
@@ -41,7 +44,7 @@ class QuerySeries:
         zone: The zone of the block that answered, with final dot, or "dropped".
         proto: "udp" or "tcp".
         family: "1" for IPv4, "2" for IPv6.
-        requests: QTYPE -> queries.
+        requests: QTYPE -> queries; OTHER_TYPE for all above 255.
         responses: (RCODE, plugin) -> responses.
         do_requests: Queries with DO set.
     """
@@ -72,9 +75,13 @@ class QuerySeries:
         self.response_sizes = Histogram(SIZE_BOUNDS_OCTETS)
 
     def count_query(self, qtype: int, octets: int, wants_dnssec: bool, times: int = 1) -> None:
-        """Counts queries of ``octets`` length."""
+        """Counts queries of ``octets`` length; types above 255 count as one, so this is bounded."""
+        if qtype > _MOST_COUNTED_TYPE:
+            qtype = OTHER_TYPE
         self.requests[qtype] = self.requests.get(qtype, 0) + times
-        self.request_sizes.observe(octets, times)
+        sizes = self.request_sizes  # Histogram.observe, without the call
+        sizes.counts[bisect_left(SIZE_BOUNDS_OCTETS, octets)] += times
+        sizes.total += octets * times
         if wants_dnssec:
             self.do_requests += times
 
@@ -82,7 +89,9 @@ class QuerySeries:
         """Counts responses of ``octets`` length that ``plugin`` made."""
         key = (rcode, plugin)
         self.responses[key] = self.responses.get(key, 0) + times
-        self.response_sizes.observe(octets, times)
+        sizes = self.response_sizes
+        sizes.counts[bisect_left(SIZE_BOUNDS_OCTETS, octets)] += times
+        sizes.total += octets * times
 
 
 class CacheSeries:

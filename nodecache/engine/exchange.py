@@ -1,0 +1,90 @@
+"""One question on its way to the upstreams, and how it may end."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+
+from nodecache.config.model import ForwardPolicy
+
+
+class Failure(enum.Enum):
+    """Why an exchange ended without a response; the value is used in logs and series."""
+
+    TIMED_OUT = "timed out"
+    UNREACHABLE = "no upstream can be reached"
+    OVERLOADED = "too many queries in flight"
+
+
+class Setbacks:
+    """What went wrong with an exchange so far; made when the first thing does.
+
+    Attributes:
+        retries: Times its patience ran out.
+        dial_failures: Connections that it waited for and that failed.
+        needs_stream: A response over UDP was truncated.
+        response: What an upstream said that a fail-over rule passed over; better than nothing.
+    """
+
+    __slots__ = ("dial_failures", "needs_stream", "response", "retries")
+
+    def __init__(self) -> None:
+        self.retries = 0
+        self.dial_failures = 0
+        self.needs_stream = False
+        self.response: bytes | None = None
+
+
+class Exchange:
+    """One canonical query to the upstreams of one forward policy.
+
+    Attributes:
+        question: QNAME in lower case, QTYPE, QCLASS, in wire format.
+        query: The canonical upstream query without its ID, with our OPT record.
+        policy: Where it may go.
+        started_at: Monotonic seconds.
+        deadline: When it ends as TIMED_OUT at the latest.
+        on_done: Called exactly once with the exchange, the response octets (question and ID
+            checked, TC only if it came over TCP) or a Failure, and ``now``.
+        attempts, route, waiting_in, setbacks: What the forwarder keeps about it; nobody else
+            touches them.
+        wake_at: The forwarder's next look at it, monotonic seconds.
+        is_done: Set before ``on_done`` is called.
+    """
+
+    __slots__ = (
+        "attempts",
+        "deadline",
+        "is_done",
+        "on_done",
+        "policy",
+        "query",
+        "question",
+        "route",
+        "setbacks",
+        "started_at",
+        "waiting_in",
+        "wake_at",
+    )
+
+    def __init__(
+        self,
+        question: bytes,
+        query: bytes,
+        policy: ForwardPolicy,
+        started_at: float,
+        deadline: float,
+        on_done: Callable[[Exchange, bytes | Failure, float], None],
+    ) -> None:
+        self.question = question
+        self.query = query
+        self.policy = policy
+        self.started_at = started_at
+        self.deadline = deadline
+        self.on_done = on_done
+        self.attempts: list[object] = []
+        self.route: object = None
+        self.waiting_in: object = None
+        self.setbacks: Setbacks | None = None
+        self.wake_at = 0.0
+        self.is_done = False

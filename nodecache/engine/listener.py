@@ -1,0 +1,46 @@
+"""A listening socket as the engine sees it: its labels, its server blocks, the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nodecache.cache.packet import PacketCache
+from nodecache.engine.zones import Zones
+from nodecache.wire.const import MAX_MESSAGE_OCTETS
+
+MOST_UDP_OCTETS = 65507  # what an IPv4 datagram can carry
+
+
+class Listener:
+    """One listening address with one transport.
+
+    Attributes:
+        server: CoreDNS's label, "dns://169.254.20.10:53".
+        proto: "udp" or "tcp".
+        family: "1" for IPv4, "2" for IPv6.
+        zones: Which server block serves which names here. Replaced on reload.
+        deliver: Sends a whole reply, ID included, to a client that ``Resolver.query`` was given.
+            The client may be gone; then it counts the drop and returns.
+        most_octets: Longest reply that the transport can carry.
+        packets: The packet cache in front of a UDP socket, None for TCP.
+    """
+
+    __slots__ = ("deliver", "family", "most_octets", "packets", "proto", "server", "zones")
+
+    def __init__(
+        self,
+        server: str,
+        proto: str,
+        family: str,
+        zones: Zones,
+        deliver: Callable[[Any, bytes], None],
+        packets: PacketCache | None = None,
+    ) -> None:
+        self.server = server
+        self.proto = proto
+        self.family = family
+        self.zones = zones
+        self.deliver = deliver
+        self.most_octets = MOST_UDP_OCTETS if proto == "udp" else MAX_MESSAGE_OCTETS
+        self.packets = packets

@@ -1,0 +1,172 @@
+"""A forwarder with a scripted network: connections are lists of messages, time is a number."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from nodecache.config.model import ROOT, Address, ForwardPolicy, Transport, Upstream
+from nodecache.counters import Counters
+from nodecache.engine.exchange import Exchange, Failure
+from nodecache.engine.forwarder import Forwarder
+from nodecache.engine.upstream import Connection
+from nodecache.wire.framing import Deframer, frame
+from nodecache.wire.query import name_end
+from nodecache.wire.reply import compose_upstream_query
+
+TCP = Upstream(Address("10.0.0.1", 53), Transport.TCP)
+TCP2 = Upstream(Address("10.0.0.2", 53), Transport.TCP)
+TCP3 = Upstream(Address("10.0.0.3", 53), Transport.TCP)
+UDP = Upstream(Address("10.0.0.1", 53), Transport.UDP)
+UDP2 = Upstream(Address("10.0.0.2", 53), Transport.UDP)
+
+
+def question(name: str, qtype: int = 1) -> bytes:
+    labels = [label.encode() for label in name.split(".") if label]
+    wire = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    return wire + qtype.to_bytes(2, "big") + b"\0\1"
+
+
+def answer(query: bytes, rcode: int = 0, truncated: bool = False, octets: bytes = b"") -> bytes:
+    """Returns a response without records to a whole query, ``octets`` appended."""
+    end = name_end(query, 12) + 4
+    flags = 0x8180 | rcode | (0x0200 if truncated else 0)
+    return query[:2] + flags.to_bytes(2, "big") + b"\0\1\0\0\0\0\0\0" + query[12:end] + octets
+
+
+@dataclass
+class Result:
+    """How an exchange ended."""
+
+    exchange: Exchange
+    outcome: bytes | Failure
+    at: float
+
+
+@dataclass
+class Bed:
+    """A forwarder between a test and its idea of the network.
+
+    Attributes:
+        opened: Connections that the forwarder wants open and that nobody reported on yet.
+        closed: Connections that the forwarder closed.
+        sent: Connection -> queries (whole messages) written on it, oldest first.
+    """
+
+    now: float = 1000.0
+    connects: bool = True
+    seed: int = 7
+    opened: list[Connection] = field(default_factory=list)
+    closed: list[Connection] = field(default_factory=list)
+    sent: dict[Connection, list[bytes]] = field(default_factory=dict)
+    writes: int = 0
+    results: list[Result] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.counters = Counters()
+        dice = random.Random(self.seed)
+        self.forwarder = Forwarder(self.counters, dice.random, lambda: dice.randrange(65536))
+        self._deframers: dict[Connection, Deframer] = {}
+
+    def ask(
+        self, policy: ForwardPolicy, name: str = "a.cluster.local", patience_s: float = 4.5
+    ) -> Exchange:
+        asked = question(name)
+        exchange = Exchange(
+            asked,
+            compose_upstream_query(asked, 0x0100, dnssec_ok=False),
+            policy,
+            self.now,
+            self.now + patience_s,
+            self._done,
+        )
+        self.forwarder.submit(exchange, self.now)
+        self.flush()
+        return exchange
+
+    def _done(self, exchange: Exchange, outcome: bytes | Failure, now: float) -> None:
+        assert exchange.is_done
+        assert exchange not in [result.exchange for result in self.results]
+        self.results.append(Result(exchange, outcome, now))
+
+    def flush(self) -> None:
+        outbox = self.forwarder.outbox
+        while outbox.to_open or outbox.to_write or outbox.to_close:
+            opens, outbox.to_open = outbox.to_open, []
+            writes, outbox.to_write = outbox.to_write, []
+            closes, outbox.to_close = outbox.to_close, []
+            for connection in opens:
+                self.sent[connection] = []
+                if not connection.pool.is_stream:
+                    self.sent[connection].append(connection.take_out())
+                elif self.connects:
+                    self.forwarder.connected(connection, self.now)
+                else:
+                    self.opened.append(connection)
+            for connection in writes:
+                if connection.out:
+                    self.writes += 1
+                    deframer = self._deframers.setdefault(connection, Deframer())
+                    self.sent[connection] += deframer.feed(connection.take_out())
+            self.closed += closes
+            self.opened = [c for c in self.opened if c not in closes]
+
+    def connect(self, connection: Connection) -> None:
+        self.opened.remove(connection)
+        self.forwarder.connected(connection, self.now)
+        self.flush()
+
+    def refuse_all(self) -> None:
+        refused, self.opened = self.opened, []
+        for connection in refused:
+            self.forwarder.closed(connection, self.now)
+        self.flush()
+
+    def deliver(self, connection: Connection, message: bytes) -> None:
+        octets = frame(message) if connection.pool.is_stream else message
+        self.forwarder.received(connection, octets, self.now)
+        self.flush()
+
+    def reply_all(self, rcode: int = 0) -> None:
+        for connection in self.open:
+            queries, self.sent[connection] = self.sent[connection], []
+            for query in queries:
+                self.deliver(connection, answer(query, rcode))
+
+    def drop(self, connection: Connection) -> None:
+        """The peer ends the connection."""
+        self.forwarder.closed(connection, self.now)
+        self.flush()
+
+    def wait(self, seconds: float, refuse: bool = False) -> None:
+        """Lets time pass, timer by timer."""
+        end = self.now + seconds
+        while (due := self.forwarder.next_timer()) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.forwarder.timer(self.now)
+            self.flush()
+            if refuse:
+                self.refuse_all()
+        self.now = end
+
+    @property
+    def open(self) -> list[Connection]:
+        """Connections that carry queries, neither probes nor closed."""
+        return [c for c in self.sent if c.state.value in ("ready", "draining") and not c.is_probe]
+
+    @property
+    def probes(self) -> list[Connection]:
+        return [c for c in self.sent if c.is_probe]
+
+    @property
+    def queries(self) -> list[tuple[Connection, bytes]]:
+        """Queries that wait for their answer, in the order of their connections."""
+        return [(c, query) for c in self.open for query in self.sent[c]]
+
+    @property
+    def outcomes(self) -> list[bytes | Failure]:
+        return [result.outcome for result in self.results]
+
+
+def policy(*upstreams: Upstream) -> ForwardPolicy:
+    return ForwardPolicy(ROOT, upstreams)
