@@ -1,0 +1,1 @@
+"""Sockets: the only place that reads from or writes to the network."""

@@ -1,0 +1,313 @@
+"""Does what the forwarder says: opens, writes, closes; and tells it what happened, with the time.
+
+Decides nothing. Whatever a peer does ends in ``Forwarder.closed``, never in an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import cast
+
+from nodecache.config.model import Address, Transport, Upstream
+from nodecache.engine.forwarder import Forwarder
+from nodecache.engine.upstream import Connection, State
+from nodecache.net.tls import checked_name, make_client_context
+
+log = logging.getLogger(__name__)
+
+MAX_DATAGRAM_OCTETS = 65535
+DATAGRAMS_AT_ONCE = 16  # strays read before the loop gets its turn
+USER_TIMEOUT_MS = 2000  # octets that the peer's kernel does not acknowledge for so long
+KEEPALIVE_IDLE_S = 2  # so that the death of an idle connection is found before its next query
+KEEPALIVE_INTERVAL_S = 1
+KEEPALIVE_PROBES = 3
+TIMER_SLACK_S = 0.001  # event loops round to milliseconds, some of them down
+SECONDS_BETWEEN_WARNINGS = 30.0  # for each upstream
+
+# Write buffers need no bound of their own: a connection has at most 16 pending queries.
+
+
+class UpstreamShell:
+    """All sockets towards upstreams, and the one timer.
+
+    Args:
+        forwarder: The engine.
+        loop: asyncio's or uvloop's.
+        after: Called after each event that the forwarder was told.
+    """
+
+    def __init__(
+        self, forwarder: Forwarder, loop: asyncio.AbstractEventLoop, after: Callable[[], None]
+    ) -> None:
+        self.forwarder = forwarder
+        self._loop = loop
+        self._after = after
+        self._transports: dict[Connection, asyncio.Transport] = {}
+        self._sockets: dict[Connection, socket.socket] = {}
+        self._dials: dict[Connection, asyncio.Task[None]] = {}
+        self._contexts: dict[Upstream, asyncio.Task[ssl.SSLContext]] = {}
+        self._warnings: dict[Address, tuple[float, int]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+        self._is_flushing = False
+        self._is_closed = False
+
+    def flush(self) -> None:
+        """Carries out the outbox and arms the timer; cheap when there is nothing to do."""
+        if self._is_flushing or self._is_closed:
+            return
+        outbox = self.forwarder.outbox
+        if outbox.to_write or outbox.to_open or outbox.to_close:
+            self._is_flushing = True
+            try:
+                # Carrying out an action may bring the next: a socket that cannot be opened.
+                while outbox.to_write or outbox.to_open or outbox.to_close:
+                    self._carry_out()
+            finally:
+                self._is_flushing = False
+        due = self.forwarder.next_timer()
+        if due is not None and due < self._timer_at:
+            self._arm(due)
+
+    def _carry_out(self) -> None:
+        outbox = self.forwarder.outbox
+        opens, outbox.to_open = outbox.to_open, []
+        writes, outbox.to_write = outbox.to_write, []
+        closes, outbox.to_close = outbox.to_close, []
+        for connection in opens:
+            if connection.state is not State.CLOSED:
+                self._open(connection)
+        for connection in writes:
+            transport = self._transports.get(connection)
+            if transport is not None and connection.out and not transport.is_closing():
+                transport.write(connection.take_out())
+        for connection in closes:
+            self._close(connection)
+
+    def _open(self, connection: Connection) -> None:
+        if connection.pool.is_stream:
+            self._dials[connection] = self._loop.create_task(self._dial(connection))
+            return
+        try:
+            sock = _open_socket(connection.upstream.address, socket.SOCK_DGRAM)
+        except OSError as error:
+            self._lost(connection, error)
+            return
+        self._sockets[connection] = sock
+        try:
+            sock.connect(_sockaddr(connection.upstream.address))
+            sock.send(connection.take_out())
+            self._loop.add_reader(sock.fileno(), self._read_datagrams, connection, sock)
+        except OSError as error:
+            self._close(connection)
+            self._lost(connection, error)
+
+    def _close(self, connection: Connection) -> None:
+        """Lets go of whatever the connection has: a dial, a transport or a UDP socket."""
+        dial = self._dials.pop(connection, None)
+        if dial is not None:
+            dial.cancel()
+        transport = self._transports.pop(connection, None)
+        if transport is not None:
+            # Nothing is left to send: every query on it was answered or given up.
+            transport.abort()
+        sock = self._sockets.pop(connection, None)
+        if sock is not None:
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+
+    # Streams.
+
+    async def _dial(self, connection: Connection) -> None:
+        """Opens a TCP or TLS connection; ends in ``made`` or in ``_lost``."""
+        upstream = connection.upstream
+        try:
+            is_tls = upstream.transport is Transport.TLS
+            context = await self._context(upstream) if is_tls else None
+            sock = await self._connect(upstream.address)
+            await self._loop.create_connection(
+                lambda: _Stream(self, connection),
+                sock=sock,
+                ssl=context,
+                server_hostname=checked_name(upstream) if context is not None else None,
+            )
+        except OSError as error:
+            if isinstance(error, ssl.SSLError):
+                self._contexts.pop(upstream, None)  # the files may be replaced until the next dial
+            self._dials.pop(connection, None)
+            self._lost(connection, error)
+
+    async def _connect(self, address: Address) -> socket.socket:
+        sock = _open_socket(address, socket.SOCK_STREAM)
+        try:
+            await self._loop.sock_connect(sock, _sockaddr(address))
+        except BaseException:  # a cancelled dial must not leave its socket behind either
+            sock.close()
+            raise
+        return sock
+
+    async def _context(self, upstream: Upstream) -> ssl.SSLContext:
+        """Returns the TLS context of an upstream, made once. Raises OSError.
+
+        In a thread: reading the system's trust store takes tens of milliseconds.
+        """
+        making = self._contexts.get(upstream)
+        if making is None:
+            making = self._loop.create_task(asyncio.to_thread(make_client_context, upstream))
+            making.add_done_callback(lambda made: made.cancelled() or made.exception())
+            self._contexts[upstream] = making
+        try:
+            return await asyncio.shield(making)
+        except OSError:
+            self._contexts.pop(upstream, None)
+            raise
+
+    def made(self, connection: Connection, transport: asyncio.Transport) -> None:
+        """Takes note that a stream is open."""
+        self._dials.pop(connection, None)
+        if connection.state is State.CLOSED or self._is_closed:
+            transport.abort()
+            return
+        self._transports[connection] = transport
+        self.forwarder.connected(connection, monotonic())
+        self._told()
+
+    def received(self, connection: Connection, octets: bytes) -> None:
+        """Hands octets to the forwarder."""
+        self.forwarder.received(connection, octets, monotonic())
+        self._told()
+
+    def stream_lost(self, connection: Connection, error: Exception | None) -> None:
+        """Takes note that a stream ended."""
+        if self._transports.pop(connection, None) is not None:
+            self._lost(connection, error)
+
+    # Datagrams.
+
+    def _read_datagrams(self, connection: Connection, sock: socket.socket) -> None:
+        try:
+            for _ in range(DATAGRAMS_AT_ONCE):
+                octets = sock.recv(MAX_DATAGRAM_OCTETS)
+                self.forwarder.received(connection, octets, monotonic())
+                if connection.state is State.CLOSED:
+                    break
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:  # an ICMP message, "connection refused"
+            self._close(connection)
+            self._lost(connection, error)
+            return
+        self._told()
+
+    # Events.
+
+    def _lost(self, connection: Connection, error: Exception | None) -> None:
+        if connection.state is State.CLOSED or self._is_closed:
+            return
+        is_unopened = connection.state is State.CONNECTING or not connection.pool.is_stream
+        if is_unopened and error is not None:
+            self._warn(connection.upstream, error)
+        self.forwarder.closed(connection, monotonic())
+        self._told()
+
+    def _told(self) -> None:
+        """Lets replies go out before anything else is done."""
+        self._after()
+        self.flush()
+
+    def _warn(self, upstream: Upstream, error: Exception) -> None:
+        """Logs why a connection cannot be opened: once in a while for each upstream."""
+        now, address = monotonic(), upstream.address
+        warned_at, left_out = self._warnings.get(address, (-inf, 0))
+        if now - warned_at < SECONDS_BETWEEN_WARNINGS:
+            self._warnings[address] = (warned_at, left_out + 1)
+            return
+        self._warnings[address] = (now, 0)
+        more = f" ({left_out} more failures since the last report)" if left_out else ""
+        kind = upstream.transport.value
+        log.warning("upstream %s cannot be reached over %s: %s%s", address, kind, error, more)
+
+    # The timer.
+
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        delay_s = max(0.0, due - monotonic()) + TIMER_SLACK_S
+        self._timer = self._loop.call_later(delay_s, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._timer_at = inf
+        self.forwarder.timer(monotonic())
+        self._told()
+
+    async def close(self) -> None:
+        """Closes all sockets. Exchanges under way are not ended: their owner goes as well."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        dials = list(self._dials.values())
+        for connection in [*self._dials, *self._transports, *self._sockets]:
+            self._close(connection)
+        await asyncio.gather(*dials, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close their sockets in the next turn of the loop
+
+
+class _Stream(asyncio.Protocol):
+    """One TCP or TLS connection."""
+
+    __slots__ = ("_connection", "_shell")
+
+    def __init__(self, shell: UpstreamShell, connection: Connection) -> None:
+        self._shell = shell
+        self._connection = connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._shell.made(self._connection, cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        self._shell.received(self._connection, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._shell.stream_lost(self._connection, exc)
+
+
+def _open_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
+    """Returns a non-blocking socket with the options that we want. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    if kind is not socket.SOCK_STREAM:
+        return sock
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
+            ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+            ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+            ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+        ):
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _sockaddr(address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
+    """Returns what ``connect`` takes; the zone of a link-local address becomes a number."""
+    host, _, zone = address.host.partition("%")
+    if ":" not in host:
+        return (host, address.port)
+    scope = 0
+    if zone:
+        scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
+    return (host, address.port, 0, scope)

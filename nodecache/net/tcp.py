@@ -1,0 +1,234 @@
+"""The TCP listener: accepts connections, and bounds how many there are.
+
+What happens on one connection is in net/stream.py. Connections are accepted here, not by the
+loop's own server: asyncio and uvloop log a traceback for each accept(2) without descriptors,
+libuv throws the waiting clients out, and neither lets us decide who goes when all is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+
+from nodecache.counters import Counters
+from nodecache.engine.listener import Listener
+from nodecache.net.stream import Answers, Connection, TcpBounds
+
+# Connections accepted before the loop's other work gets its turn.
+_ACCEPTS_PER_TURN = 16
+
+# Until accept(2) is tried again after it failed for want of descriptors.
+_ACCEPT_RETRY_S = 0.1
+
+# How long an aborted connection may take to tell us that it is gone.
+_ABORT_S = 1.0
+
+# accept(2) hands over the error of a connection that died in the queue: the next may be well.
+_DIED_IN_QUEUE = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPROTO,
+        errno.ENETDOWN,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+        errno.EPERM,
+    }
+)
+
+
+class TcpServer:
+    """Serves one listening TCP socket.
+
+    ``listener.deliver`` is set to send late replies; the client given to ``resolver.query`` is
+    the connection.
+
+    Args:
+        sock: Bound, listening, non-blocking; stays the caller's, who closes it after ``close``.
+        listener: Its labels and routes.
+        resolver: Answers queries.
+        flush: Called once after all queries of one received chunk went to ``resolver``.
+        counters: Drops are counted here, each reason starts with "tcp_".
+        loop: asyncio's or uvloop's.
+        bounds: What clients may hold.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        listener: Listener,
+        resolver: Answers,
+        flush: Callable[[], None],
+        counters: Counters,
+        loop: asyncio.AbstractEventLoop,
+        bounds: TcpBounds = TcpBounds(),  # noqa: B008 - a frozen value
+    ) -> None:
+        self.listener = listener
+        self.resolver = resolver
+        self.flush = flush
+        self.counters = counters
+        self.loop = loop
+        self.bounds = bounds
+        self.buffer = bytearray(bounds.chunk_octets)
+        self.is_draining = False
+        self._sock = sock
+        # In order of the last octet received: the longest silent one is the first.
+        self._connections: OrderedDict[Connection, None] = OrderedDict()
+        self._per_client: dict[str, int] = {}
+        self._adoptions: set[asyncio.Task[object]] = set()
+        self._is_accepting = False
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._all_gone = asyncio.Event()
+        listener.deliver = _deliver
+
+    @property
+    def connection_count(self) -> int:
+        """Open connections, those about to close included."""
+        return len(self._connections)
+
+    def start(self) -> None:
+        """Begins to accept connections."""
+        self._start_accepting()
+        self._sweep_timer = self.loop.call_later(self.bounds.sweep_s, self._sweep)
+
+    async def close(self, grace_s: float) -> None:
+        """Stops accepting, lets pending queries be answered, and closes all connections.
+
+        Connections that wait to be accepted stay in the socket, for a successor.
+
+        Args:
+            grace_s: Seconds after which connections with unanswered queries are aborted.
+        """
+        self.is_draining = True
+        self._stop_accepting()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        for connection in list(self._connections):
+            connection.settle()
+        await self._wait_until_gone(grace_s)
+        for connection in list(self._connections):
+            connection.abort("tcp_shutdown")
+        await self._wait_until_gone(_ABORT_S)
+
+    async def _wait_until_gone(self, seconds: float) -> None:
+        if self._connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), seconds)
+
+    def touch(self, connection: Connection) -> None:
+        """Notes that ``connection`` received something just now."""
+        if connection in self._connections:
+            self._connections.move_to_end(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Takes ``connection`` out of the count; harmless if it is out already."""
+        if connection not in self._connections:
+            return
+        del self._connections[connection]
+        left = self._per_client[connection.client] - 1
+        if left:
+            self._per_client[connection.client] = left
+        else:
+            del self._per_client[connection.client]
+        if self.is_draining and not self._connections:
+            self._all_gone.set()
+
+    def _start_accepting(self) -> None:
+        if not self._is_accepting and not self.is_draining:
+            self._is_accepting = True
+            self.loop.add_reader(self._sock.fileno(), self._accept)
+
+    def _stop_accepting(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            self.loop.remove_reader(self._sock.fileno())
+
+    def _accept(self) -> None:
+        for taken in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _DIED_IN_QUEUE:
+                    continue
+                if not taken:
+                    self._pause_accepting()
+                # Else nobody may be waiting: Linux wants a free descriptor before it looks.
+                return
+            self._admit(sock, address[0])
+
+    def _pause_accepting(self) -> None:
+        """Stops for a moment for want of descriptors; the longest idle connection makes room.
+
+        The socket stays readable, so that going on at once would spin.
+        """
+        self._stop_accepting()
+        self._evict("tcp_accept_failed")
+        self.loop.call_later(_ACCEPT_RETRY_S, self._start_accepting)
+
+    def _admit(self, sock: socket.socket, client: str) -> None:
+        """Adopts an accepted connection, or closes it if there is no room."""
+        bounds = self.bounds
+        has_room = True
+        if self._per_client.get(client, 0) >= bounds.connections_per_client:
+            has_room = self._evict("tcp_client_limit", client)
+        elif len(self._connections) >= bounds.connections:
+            has_room = self._evict("tcp_connection_limit")
+        if not has_room:
+            sock.close()
+            return
+        sock.setblocking(False)
+        connection = Connection(self, sock, client, time.monotonic())
+        self._connections[connection] = None
+        self._per_client[client] = self._per_client.get(client, 0) + 1
+        adoption = self.loop.create_task(
+            self.loop.connect_accepted_socket(lambda: connection, sock)
+        )
+        self._adoptions.add(adoption)
+        adoption.add_done_callback(functools.partial(self._adopted, connection))
+
+    def _adopted(self, connection: Connection, adoption: asyncio.Task[object]) -> None:
+        self._adoptions.discard(adoption)
+        if adoption.cancelled() or adoption.exception() is not None:
+            self.counters.count_drop("tcp_accept_failed")
+            self.forget(connection)
+            connection.sock.close()
+
+    def _evict(self, reason: str, client: str | None = None) -> bool:
+        """Closes the longest silent idle connection, of ``client`` if given.
+
+        Counts ``reason`` for it, or for the newcomer if none is idle: then it returns False.
+        """
+        self.counters.count_drop(reason)
+        for connection in self._connections:
+            if connection.is_idle and client in (None, connection.client):
+                connection.close()
+                self.forget(connection)
+                return True
+        return False
+
+    def _sweep(self) -> None:
+        """Closes every connection whose time is over; one timer instead of one for each."""
+        now = time.monotonic()
+        unsent = 0
+        for connection in list(self._connections):
+            connection.check(now)
+            unsent += connection.unsent_octets
+            if unsent > self.bounds.unsent_octets_in_all:
+                unsent -= connection.unsent_octets
+                connection.abort("tcp_slow_client")
+        self._sweep_timer = self.loop.call_later(self.bounds.sweep_s, self._sweep)
+
+
+def _deliver(client: Connection, reply: bytes) -> None:
+    client.deliver(reply)

@@ -1,0 +1,454 @@
+"""Both UDP servers on real sockets: one set of tests holds them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+
+from nodecache.config.model import Address
+from nodecache.net import mmsg, udp
+from nodecache.net.sockets import open_udp
+from nodecache.net.udp import (
+    BatchUdpServer,
+    PlainUdpServer,
+    UdpServer,
+    seal_for_this_platform,
+    udp_server_class,
+)
+from tests.cache.building import a, key, opt, query, response, ttls
+from tests.engine.resolving import Bed
+
+Result = TypeVar("Result")
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+SERVERS: dict[str, type[UdpServer]] = {"batch": BatchUdpServer, "plain": PlainUdpServer}
+
+
+@dataclass
+class House:
+    """A served UDP socket; its clients live in another thread than its loop."""
+
+    server_class: type[UdpServer]
+    loop: asyncio.AbstractEventLoop
+    host: str
+    complaints: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.bed = Bed(now=monotonic(), seal=seal_for_this_platform())
+        self.sock = open_udp(Address(self.host, 0))
+        self.port = self.sock.getsockname()[1]
+        self.server = self.server_class(
+            self.sock, self.bed.udp, self.bed.resolver, self.flush, self.bed.counters, self.loop
+        )
+
+    def flush(self) -> None:
+        """Answers all that is asked, but names that begin with "late"."""
+        for exchange in self.bed.forwarder.under_way:
+            if not exchange.key.startswith(b"\4late"):
+                self.answer(exchange.key)
+        self.bed.collect()
+
+    def answer(self, asked: bytes) -> None:
+        (exchange,) = [each for each in self.bed.forwarder.under_way if each.key == asked]
+        self.bed.forwarder.finish(exchange, response(asked, [a(30)]), monotonic())
+        self.bed.collect()
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Calls it in the loop's thread."""
+        future: Future[Result] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(function())
+            except Exception as error:  # noqa: BLE001 # raised again where it was asked for
+                future.set_exception(error)
+
+        self.loop.call_soon_threadsafe(call)
+        return future.result(10)
+
+    def start(self) -> None:
+        self.call(self.server.start)
+
+    def client(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.settimeout(5)
+        return sock
+
+    def ask(self, *messages: bytes, at: str | None = None) -> list[bytes]:
+        """Sends all messages in one burst; returns as many replies."""
+        with self.client() as sock:
+            for octets in messages:
+                sock.sendto(octets, (at or self.host, self.port))
+            return [sock.recv(65535) for _ in messages]
+
+    @property
+    def drops(self) -> dict[str, int]:
+        return self.bed.counters.drops
+
+
+def run(
+    server_class: type[UdpServer],
+    body: Callable[[House], None],
+    loop_name: str = "asyncio",
+    host: str = "127.0.0.1",
+) -> House:
+    async def main() -> House:
+        loop = asyncio.get_running_loop()
+        house = House(server_class, loop, host)
+        loop.set_exception_handler(lambda _, context: house.complaints.append(context))
+        try:
+            await asyncio.wait_for(asyncio.to_thread(body, house), 20)
+        finally:
+            house.server.close()
+        return house
+
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        house = runner.run(main())
+    assert house.complaints == []
+    return house
+
+
+@pytest.fixture(params=SERVERS)
+def server_class(request: pytest.FixtureRequest) -> type[UdpServer]:
+    return SERVERS[request.param]
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = monotonic() + 5
+    while not is_so():
+        assert monotonic() < deadline
+        sleep(0.005)
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_misses_and_hits_between_them_all_get_their_own_reply(
+    server_class: type[UdpServer], loop_name: str, host: str
+) -> None:
+    hot = [f"hot{n}.cluster.local" for n in range(5)]
+    asked = [
+        query(f"new{n}.cluster.local" if n % 3 == 0 else hot[n % 5], ident=n) for n in range(200)
+    ]
+
+    def body(house: House) -> None:
+        house.start()
+        for name in hot:
+            house.ask(query(name))
+            house.ask(query(name))
+        assert len(house.bed.packets) == 5
+        house.call(house.server.stop_reading)
+        with house.client() as sock:
+            for octets in asked:
+                sock.sendto(octets, (house.host, house.port))
+            house.start()
+            replies = sorted(sock.recv(65535) for _ in asked)
+        assert [reply[:2] for reply in replies] == [octets[:2] for octets in asked]
+        for octets, reply in zip(asked, replies, strict=True):
+            assert reply[12 : len(octets)] == octets[12:]
+            assert reply[3] & 0xF == 0
+            assert ttls(reply, len(octets))[0] in (28, 29, 30)
+
+    house = run(server_class, body, loop_name, host)
+    house.bed.packets.hand_in(monotonic())
+    series = house.bed.series
+    assert sum(series.requests.values()) == sum(series.responses.values()) == 210
+    assert sum(series.durations.counts) == 210
+    assert series.responses[0, "forward"] == 5 + 67
+    assert house.drops == {}
+
+
+@pytest.mark.parametrize("server_class", SERVERS.values(), ids=SERVERS)
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [("0.0.0.0", ["127.0.0.1", "127.0.0.2", "127.9.8.7"]), ("::", ["::1"])],
+)
+def test_wildcard_bind_replies_from_the_address_that_was_asked(
+    server_class: type[UdpServer], host: str, asked: list[str]
+) -> None:
+    def body(house: House) -> None:
+        house.start()
+        for address in [*asked, *asked, *reversed(asked)]:
+            with house.client() as sock:
+                # Connected: a reply from another address would not arrive.
+                sock.connect((address, house.port))
+                for n in range(3):
+                    sock.send(query(ident=n))
+                    assert sock.recv(4096)[:2] == bytes([0, n])
+
+    run(server_class, body, host=host)
+
+
+def test_late_reply_reaches_who_asked(server_class: type[UdpServer]) -> None:
+    def body(house: House) -> None:
+        house.start()
+        with house.client() as first, house.client() as second:
+            first.sendto(query("late", ident=1), (house.host, house.port))
+            second.sendto(query("LATE", ident=2), (house.host, house.port))
+            house.ask(query("other"))
+            until(lambda: house.bed.counters.events.get("coalesced") == 1)
+            house.call(house.server.stop_reading)
+            house.call(lambda: house.answer(key("late")))
+            replies = first.recv(4096), second.recv(4096)
+        assert [reply[:2] for reply in replies] == [b"\0\1", b"\0\2"]
+        assert replies[1][12:18] == b"\4LATE\0"
+
+    run(server_class, body)
+
+
+def test_datagrams_of_every_length_are_answered_or_counted(server_class: type[UdpServer]) -> None:
+    def body(house: House) -> None:
+        house.start()
+        with house.client() as sock:
+            for length in (0, 1, 2, 11):
+                sock.sendto(bytes(length), (house.host, house.port))
+        for length in (3000, 60_000):
+            (reply,) = house.ask(query().ljust(length, b"\0"))
+            assert (reply[:2], reply[3] & 0xF) == (query()[:2], 1)
+        assert house.ask(query(ident=3))[0][:2] == b"\0\3"
+
+    house = run(server_class, body)
+    assert house.drops == {"too_short": 4}
+
+
+def test_responses_get_no_reply(server_class: type[UdpServer]) -> None:
+    def body(house: House) -> None:
+        house.start()
+        with house.client() as sock:
+            sock.sendto(query(flags=0x8100), (house.host, house.port))
+            until(lambda: bool(house.drops))
+            sock.settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                sock.recv(512)
+
+    assert run(server_class, body).drops == {"is_response": 1}
+
+
+def test_ttl_of_a_hit_counts_down_with_the_clock(server_class: type[UdpServer]) -> None:
+    def body(house: House) -> None:
+        house.start()
+        shown = []
+        for _ in range(7):
+            shown.append(ttls(house.ask(query())[0], len(query()))[0])
+            sleep(0.2)
+        assert shown[0] == 30
+        assert shown[-1] in (28, 29)
+        assert shown == sorted(shown, reverse=True)
+        assert house.bed.exchanges == 1
+
+    run(server_class, body)
+
+
+def test_large_replies_and_small_ones_share_a_batch(server_class: type[UdpServer]) -> None:
+    def body(house: House) -> None:
+        addresses = [a(30, bytes([10, 0, n >> 8, n & 255])) for n in range(400)]
+
+        def answer_large() -> None:
+            for exchange in house.bed.forwarder.under_way:
+                octets = response(exchange.key, addresses)
+                house.bed.forwarder.finish(exchange, octets, monotonic())
+            house.bed.collect()
+
+        house.start()
+        with house.client() as sock:
+            sock.sendto(query("late"), (house.host, house.port))
+            until(lambda: house.bed.exchanges == 1)
+            house.call(answer_large)
+            assert len(sock.recv(65535)) == len(query("late"))
+        asked = [query("late", ident=n, edns=opt(8192) if n % 2 else b"") for n in range(20)]
+        replies = sorted(house.ask(*asked, *asked))
+        for n, reply in enumerate(replies):
+            assert reply[:2] == asked[n // 2][:2]
+            assert len(reply) == (len(asked[1]) + 16 * 400 if n // 2 % 2 else len(query("late")))
+
+    run(server_class, body)
+
+
+class Refusing:
+    """Stands before a function that sends: ``outcomes`` come first, then the function."""
+
+    def __init__(self, function: Callable[..., Any], outcomes: list[Any]) -> None:
+        self.function = function
+        self.outcomes = outcomes
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not self.outcomes:
+            return self.function(*arguments)
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+
+def obstruct(house: House, monkeypatch: pytest.MonkeyPatch, outcomes: list[Any]) -> None:
+    """Lets the next sends of hits and of other replies end otherwise."""
+    server = house.server
+    one = Refusing(server._send_now, list(outcomes))
+    monkeypatch.setattr(server, "_send_now", one)
+    if isinstance(server, BatchUdpServer):
+        monkeypatch.setattr(
+            server._batch, "send", Refusing(server._batch.send, [o or 0 for o in outcomes])
+        )
+
+
+def warm(house: House) -> None:
+    house.start()
+    house.ask(query())
+    house.ask(query())
+
+
+def test_full_socket_delays_replies_but_loses_none(
+    server_class: type[UdpServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body(house: House) -> None:
+        warm(house)
+        house.call(lambda: obstruct(house, monkeypatch, [False, False, False]))
+        asked = [query(ident=n) for n in range(50)] + [
+            query(f"n{n}", ident=100 + n) for n in range(50)
+        ]
+        assert sorted(reply[:2] for reply in house.ask(*asked)) == [o[:2] for o in asked]
+        assert house.call(lambda: len(house.server._backlog)) == 0
+
+    assert run(server_class, body).drops == {}
+
+
+def test_backlog_is_bounded_and_what_exceeds_it_is_counted(
+    server_class: type[UdpServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udp, "_MOST_BACKLOG", 3)
+
+    def body(house: House) -> None:
+        warm(house)
+        house.call(house.server.stop_reading)
+        with house.client() as sock:
+            for n in range(10):
+                sock.sendto(query(ident=n), (house.host, house.port))
+            house.call(lambda: obstruct(house, monkeypatch, [False]))
+            house.start()
+            replies = [sock.recv(512)[:2] for _ in range(3)]
+        assert replies == [bytes([0, n]) for n in range(3)]
+
+    assert run(server_class, body).drops == {"udp_socket_full": 7}
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL, errno.ENETUNREACH])
+def test_hopeless_reply_is_counted_and_the_others_go_out(
+    server_class: type[UdpServer], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body(house: House) -> None:
+        warm(house)
+        house.call(house.server.stop_reading)
+        with house.client() as sock:
+            for n in range(10):
+                sock.sendto(query(ident=n), (house.host, house.port))
+            house.call(lambda: obstruct(house, monkeypatch, [OSError(number, "no")]))
+            house.start()
+            replies = [sock.recv(512)[:2] for _ in range(9)]
+        assert replies == [bytes([0, n]) for n in range(1, 10)]
+
+    assert run(server_class, body).drops == {f"udp_send_{errno.errorcode[number].lower()}": 1}
+
+
+def test_receive_error_is_counted_and_service_goes_on(
+    server_class: type[UdpServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body(house: House) -> None:
+        house.start()
+        fault = [OSError(errno.ENOMEM, "no")]
+        if isinstance(house.server, BatchUdpServer):
+            batch = house.server._batch
+            monkeypatch.setattr(batch, "receive", Refusing(batch.receive, fault))
+        else:
+            monkeypatch.setattr(house.server, "_sock", FaultyReceiver(house.sock, fault))
+        assert house.ask(query(ident=5))[0][:2] == b"\0\5"
+
+    assert run(server_class, body).bed.counters.events["udp_receive_enomem"] == 1
+
+
+class FaultyReceiver:
+    """A socket whose first recvmsg fails."""
+
+    def __init__(self, sock: socket.socket, faults: list[OSError]) -> None:
+        self._sock = sock
+        self.recvmsg = Refusing(sock.recvmsg, list(faults))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def test_reply_after_close_is_counted_and_touches_no_descriptor(
+    server_class: type[UdpServer],
+) -> None:
+    client: list[Any] = []
+
+    def body(house: House) -> None:
+        house.start()
+        with house.client() as sock:
+            sock.sendto(query("late"), (house.host, house.port))
+            until(lambda: house.bed.exchanges == 1)
+
+    house = run(server_class, body)
+    client += house.bed.forwarder.under_way
+    house.answer(key("late"))
+    assert len(client) == 1
+    assert house.drops == {"udp_closed": 1}
+
+
+def test_many_clients_at_once_get_what_they_asked_for(server_class: type[UdpServer]) -> None:
+    def body(house: House) -> None:
+        warm(house)
+        wrong: list[bytes] = []
+
+        def client(number: int) -> None:
+            for n in range(30):
+                octets = query(
+                    "a.cluster.local" if n % 4 else f"c{number}x{n}", ident=number << 8 | n
+                )
+                (reply,) = house.ask(octets)
+                if reply[:2] + reply[12 : len(octets)] != octets[:2] + octets[12:]:
+                    wrong.append(reply)
+
+        threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert wrong == []
+
+    house = run(server_class, body, "uvloop")
+    house.bed.packets.hand_in(monotonic())
+    assert sum(house.bed.series.responses.values()) == 242
+
+
+def test_server_needs_a_packet_cache(server_class: type[UdpServer]) -> None:
+    def body(house: House) -> None:
+        house.bed.udp.packets = None
+        with pytest.raises(ValueError, match="packet cache"):
+            server_class(
+                house.sock,
+                house.bed.udp,
+                house.bed.resolver,
+                house.flush,
+                house.bed.counters,
+                house.loop,
+            )
+
+    run(server_class, body)
+
+
+def test_platform_without_recvmmsg_gets_the_plain_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert udp_server_class() is BatchUdpServer
+    monkeypatch.setattr(mmsg, "is_available", lambda: False)
+    assert udp_server_class() is PlainUdpServer
+    assert seal_for_this_platform()(b"as it is") == b"as it is"
