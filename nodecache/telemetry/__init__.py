@@ -1,0 +1,1 @@
+"""What nodecache tells about itself over HTTP: series for Prometheus, and its health."""
