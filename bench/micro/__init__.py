@@ -1,0 +1,1 @@
+"""Benchmarks below the socket: contenders for one loop, side by side."""

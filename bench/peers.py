@@ -1,0 +1,238 @@
+"""Owns how each server is started: one thread on one core, cache on, forwarding to the upstream.
+
+Every setting that differs from the server's default is there to make it faster or to confine it
+to one core; bench/README.md gives the reasons that are measured.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.15"
+UPSTREAM_HOST = "127.0.0.53"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where one server lives during one start.
+
+    Attributes:
+        directory: Its own empty folder, for configuration and log.
+        port: UDP and TCP port on HOST.
+        metrics_ports: Two more free ports on HOST, for servers that export metrics.
+        upstream_port: UDP and TCP port of the upstream on UPSTREAM_HOST.
+        names: How many names the cache must have room for.
+    """
+
+    directory: Path
+    port: int
+    metrics_ports: tuple[int, int]
+    upstream_port: int
+    names: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One server of the comparison.
+
+    Attributes:
+        name: The row's name.
+        command: Writes the configuration and returns the command line.
+        missing: Why it cannot run here and what to install; empty when it can.
+        forwards_by: "tcp", "udp", or "" for the floor, which forwards nothing.
+    """
+
+    name: str
+    command: Callable[[Site], list[str]]
+    missing: str
+    forwards_by: str = "tcp"
+
+
+def known_peers(programs: Path, node_cache: str | None) -> list[Peer]:
+    """Returns all servers in the order of the table; the last only if a binary is named."""
+
+    def floor(site: Site) -> list[str]:
+        return [str(programs / "floor"), f"{HOST}:{site.port}"]
+
+    peers = [
+        Peer("floor", floor, "", forwards_by=""),
+        Peer("nodecache", _nodecache, ""),
+        Peer("unbound", _unbound, _missing("unbound")),
+        Peer("dnsdist", _dnsdist_one_by_one, _missing("dnsdist")),
+        Peer("dnsdist-batch", _dnsdist_in_batches, _missing("dnsdist")),
+        Peer("dnsmasq", _dnsmasq, _missing("dnsmasq", "dnsmasq-base"), forwards_by="udp"),
+    ]
+    if node_cache:
+        path = shutil.which(node_cache) or ""
+
+        def command(site: Site) -> list[str]:
+            return _like_node_cache([path], site)
+
+        peers.append(Peer("node-cache", command, "" if path else f"no program {node_cache}"))
+    return peers
+
+
+def _program(name: str) -> str | None:
+    """Returns a program's path; servers of Debian live in sbin, which users may not have."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+
+
+def _missing(name: str, package: str = "") -> str:
+    """Returns what to install when the program is not there, or nothing."""
+    return "" if _program(name) else f"not installed: apt-get install {package or name}"
+
+
+def _write(site: Site, name: str, text: str) -> str:
+    """Writes a configuration file into the server's folder; returns its path."""
+    path = site.directory / name
+    path.write_text(text)
+    return str(path)
+
+
+COREFILE = """\
+.:{port} {{
+    bind {host}
+    errors
+    cache 300
+    forward . {upstream_host}:{upstream_port} {{
+        force_tcp
+    }}
+    prometheus {host}:{metrics_port}
+}}
+"""
+
+
+def _like_node_cache(program: list[str], site: Site) -> list[str]:
+    """Returns a command line with node-cache's flags; it may rewrite the -conf file itself."""
+    text = COREFILE.format(
+        host=HOST,
+        port=site.port,
+        upstream_host=UPSTREAM_HOST,
+        upstream_port=site.upstream_port,
+        metrics_port=site.metrics_ports[0],
+    )
+    return [
+        *program,
+        *("-localip", HOST),
+        "-setupinterface=false",
+        "-setupiptables=false",
+        *("-conf", _write(site, "Corefile", text)),
+        *("-basecorefile", _write(site, "Corefile.base", text)),
+        *("-metrics-listen-address", f"{HOST}:{site.metrics_ports[1]}"),
+    ]
+
+
+def _nodecache(site: Site) -> list[str]:
+    return _like_node_cache([sys.executable, "-m", "nodecache"], site)
+
+
+UNBOUND = """\
+server:
+    verbosity: 0
+    directory: ""
+    chroot: ""
+    username: ""
+    pidfile: ""
+    use-syslog: no
+    do-daemonize: no
+    do-ip6: no
+    interface: {host}@{port}
+    access-control: 127.0.0.0/8 allow
+    do-not-query-localhost: no
+    num-threads: 1
+    so-reuseport: no
+    module-config: "iterator"
+    tcp-upstream: yes
+    outgoing-num-tcp: 64
+    max-reuse-tcp-queries: 1000000
+    outgoing-range: 4096
+    num-queries-per-thread: 4096
+    msg-cache-size: {octets}
+    rrset-cache-size: {octets}
+    msg-cache-slabs: 1
+    rrset-cache-slabs: 1
+    infra-cache-slabs: 1
+    key-cache-slabs: 1
+    qname-minimisation: no
+    rrset-roundrobin: no
+    minimal-responses: yes
+remote-control:
+    control-enable: no
+forward-zone:
+    name: "."
+    forward-addr: {upstream_host}@{upstream_port}
+"""
+UNBOUND_OCTETS_PER_NAME = 600  # more than it uses for one A record in either cache
+
+
+def _unbound(site: Site) -> list[str]:
+    text = UNBOUND.format(
+        host=HOST,
+        port=site.port,
+        upstream_host=UPSTREAM_HOST,
+        upstream_port=site.upstream_port,
+        octets=max(4 << 20, site.names * UNBOUND_OCTETS_PER_NAME),
+    )
+    return [_program("unbound") or "unbound", "-d", "-p", "-c", _write(site, "unbound.conf", text)]
+
+
+# The security poll would ask the Internet. With maxInFlight one backend connection is pipelined;
+# without, each query waits for a connection of its own.
+DNSDIST = """\
+setSecurityPollSuffix("")
+addLocal("{host}:{port}", {{doTCP=true, reusePort=false}})
+setACL({{"127.0.0.0/8"}})
+setMaxTCPClientThreads(1)
+setRingBuffersSize(1, 1)
+setUDPMultipleMessagesVectorSize({batch})
+newServer({{address="{upstream_host}:{upstream_port}", tcpOnly=true, maxInFlight=64}}):setUp()
+getPool(""):setCache(newPacketCache({names}, {{minTTL=0, numberOfShards=1}}))
+"""
+
+
+def _dnsdist(site: Site, batch: int) -> list[str]:
+    text = DNSDIST.format(
+        host=HOST,
+        port=site.port,
+        upstream_host=UPSTREAM_HOST,
+        upstream_port=site.upstream_port,
+        batch=batch,
+        names=site.names + site.names // 5,
+    )
+    config = _write(site, "dnsdist.conf", text)
+    return [_program("dnsdist") or "dnsdist", "--supervised", "--disable-syslog", "-C", config]
+
+
+def _dnsdist_one_by_one(site: Site) -> list[str]:
+    """As it is without tuning: one recvmsg a query."""
+    return _dnsdist(site, 1)
+
+
+def _dnsdist_in_batches(site: Site) -> list[str]:
+    """With recvmmsg and sendmmsg for up to 64 queries."""
+    return _dnsdist(site, 64)
+
+
+def _dnsmasq(site: Site) -> list[str]:
+    # It slows down by an order of magnitude once the cache is full of living names, so the cache
+    # gets room for all; it can forward by UDP only.
+    return [
+        _program("dnsmasq") or "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--pid-file=",
+        "--user=",
+        "--no-resolv",
+        "--no-hosts",
+        "--no-poll",
+        "--bind-interfaces",
+        f"--listen-address={HOST}",
+        f"--port={site.port}",
+        f"--cache-size={site.names + site.names // 5}",
+        "--dns-forward-max=1000",
+        f"--server={UPSTREAM_HOST}#{site.upstream_port}",
+    ]
