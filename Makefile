@@ -1,0 +1,78 @@
+# Everything one does with nodecache; `make help` lists it.
+#
+# PYTHON=   interpreter to build .venv with (default: the first one that is new enough)
+# PORT=     where `make run` listens on 127.0.0.1
+# UPSTREAM= IP or IP:port that `make run` forwards to, instead of its demo upstream
+# ARGS=     further arguments for `make test` (pytest) and `make bench`
+
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 5353
+UPSTREAM ?=
+ARGS ?=
+PYTHON ?=
+CANDIDATES := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run-stamp ## run nodecache beside a demo upstream, or with UPSTREAM=10.96.0.10
+	@exec $(BIN)/python -m nodecache.demo run --port '$(PORT)' --upstream '$(UPSTREAM)'
+
+test: check ## check, then run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev-stamp ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev-stamp ## let ruff put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev-stamp ## measure beside the DNS servers that are installed
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove .venv and everything else that can be made again
+	rm -rf $(VENV) .build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make set-up happen once, and again when the dependencies change.
+$(VENV)/.run-stamp: pyproject.toml
+	@set -e; \
+	python=; \
+	for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c '$(IS_NEW_ENOUGH)' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "nodecache needs Python 3.11 or newer; found none of these: $(CANDIDATES)." >&2; \
+	    echo "Install one, or name one: make run PYTHON=/path/to/python3.12" >&2; \
+	    exit 1; \
+	fi; \
+	echo "Setting up $(VENV) with $$("$$python" --version); this happens once."; \
+	if ! { $(BIN)/python -c '$(IS_NEW_ENOUGH)' && $(BIN)/python -m pip --version; } >/dev/null 2>&1; then \
+	    if ! message=$$("$$python" -m venv --clear $(VENV) 2>&1); then \
+	        rm -rf $(VENV); \
+	        echo "$$message" >&2; \
+	        echo "$$python cannot make a virtual environment: its modules venv or ensurepip are missing." >&2; \
+	        echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	        exit 1; \
+	    fi; \
+	fi; \
+	if ! $(PIP) --editable .; then \
+	    echo "pip could not install the dependencies: it needs the network, or a package index in PIP_INDEX_URL." >&2; \
+	    exit 1; \
+	fi; \
+	touch $@
+
+$(VENV)/.dev-stamp: $(VENV)/.run-stamp
+	@echo "Adding the development tools to $(VENV)."
+	@$(PIP) --upgrade 'pip>=25.1' # the first one that knows --group
+	@$(PIP) --group dev
+	@touch $@
