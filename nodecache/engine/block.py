@@ -82,7 +82,7 @@ class Pending(Exchange):
         policy: ForwardPolicy,
         messages: MessageCache | None,
         now: float,
-        on_done: Callable[[Any, bytes | Failure, float], None],
+        on_done: Callable[[Any, bytes | Failure, float], bool],
     ) -> None:
         question = key[:-1]
         head, tail = _QUERY_ENDS[key[-1]]

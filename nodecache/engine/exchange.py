@@ -44,8 +44,9 @@ class Exchange:
         policy: Where it may go.
         started_at: Monotonic seconds.
         deadline: When it ends as TIMED_OUT at the latest.
-        on_done: Called exactly once with the exchange, the response octets (question and ID
-            checked, TC only if it came over TCP) or a Failure, and ``now``.
+        on_done: Called with the exchange, the response octets (question and ID checked, TC only
+            if it came over TCP) or a Failure, and ``now``. Returns whether it takes the response;
+            if not, the forwarder asks elsewhere. Taken exactly once; a Failure always is.
         attempts, route, waiting_in, setbacks: What the forwarder keeps about it; nobody else
             touches them.
         wake_at: The forwarder's next look at it, monotonic seconds.
@@ -74,7 +75,7 @@ class Exchange:
         policy: ForwardPolicy,
         started_at: float,
         deadline: float,
-        on_done: Callable[[Exchange, bytes | Failure, float], None],
+        on_done: Callable[[Exchange, bytes | Failure, float], bool],
     ) -> None:
         self.question = question
         self.query = query

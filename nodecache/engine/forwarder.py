@@ -145,7 +145,7 @@ class Forwarder:
             if rcode or message[2] & TC >> 8:
                 self._judge(attempt, message, now)
             else:
-                self._finish(exchange, message, now)
+                self._offer(attempt, message, now)
 
     def closed(self, connection: Connection, now: float) -> None:
         """Takes note that a connection could not be opened, or ended for any reason."""
@@ -199,7 +199,7 @@ class Forwarder:
         elif rcode in exchange.policy.failover_rcodes:
             self._pass_over(exchange, message, now)
         else:
-            self._finish(exchange, message, now)
+            self._offer(attempt, message, now)
 
     def _pass_over(self, exchange: Exchange, message: bytes | None, now: float) -> None:
         """Hands the exchange to an untried upstream; without one, ``message`` is the answer."""
@@ -211,15 +211,33 @@ class Forwarder:
             return
         self._finish(exchange, Failure.UNREACHABLE, now)
 
-    def _finish(self, exchange: Exchange, outcome: bytes | Failure, now: float) -> None:
+    def _finish(self, exchange: Exchange, outcome: bytes | Failure, now: float) -> bool:
+        """Ends the exchange; False if its owner refuses the response, and it goes on."""
         exchange.is_done = True
-        exchange.attempts.clear()  # they point back: the pair would be left to the cycle collector
         if exchange.waiting_in is not None:
             cast("Pool", exchange.waiting_in).waiting.pop(exchange, None)
-        setbacks = exchange.setbacks
-        if setbacks is not None and isinstance(outcome, Failure):
-            outcome = setbacks.response or outcome
-        exchange.on_done(exchange, outcome, now)
+            exchange.waiting_in = None
+        if isinstance(outcome, Failure):
+            held = exchange.setbacks.response if exchange.setbacks is not None else None
+            if held is None or not exchange.on_done(exchange, held, now):
+                exchange.on_done(exchange, outcome, now)
+        elif not exchange.on_done(exchange, outcome, now):
+            exchange.is_done = False
+            return False
+        exchange.attempts.clear()  # they point back: the pair would be left to the cycle collector
+        return True
+
+    def _offer(self, attempt: Attempt, message: bytes, now: float) -> None:
+        """Ends the exchange with a response; asks elsewhere if that is refused as malformed."""
+        exchange, connection = attempt.exchange, attempt.connection
+        if self._finish(exchange, message, now):
+            return
+        self._counters.count_event("upstream_malformed")
+        pool, stranded = connection.pool, [exchange]
+        if connection.state is not State.CLOSED:  # a connection that talks nonsense is not kept
+            stranded += pool.lost(connection, now)
+            pool.close(connection)
+        self._rescue(pool, stranded, now)
 
     # Asking again.
 

@@ -244,29 +244,28 @@ class Resolver:
             pending.message.refresh_at = NEVER
         self._forwarder.submit(pending, now)
 
-    def _done(self, pending: Pending, result: bytes | Failure, now: float) -> None:
-        """Takes the end of an exchange: keeps what came, and replies to all who waited."""
-        state = pending.state
-        del state.pending[pending.key]
-        self.pending_count -= 1
-        messages = pending.messages
+    def _done(self, pending: Pending, result: bytes | Failure, now: float) -> bool:
+        """Takes the end of an exchange: keeps what came, and replies to all who waited.
+
+        Returns False, with nothing done, for a malformed response: then somebody else is asked.
+        """
         answer: Answer | None = None
-        error: int | None = EDE_NETWORK_ERROR
+        error: int | None = None
         if isinstance(result, Failure):
             self._note_error(pending, result.value)
-            if result is not Failure.UNREACHABLE:
-                error = EDE_NO_REACHABLE_AUTHORITY
-        elif pending.policy.next_rcodes and self._moves_on(pending, result, now):
-            return
-        else:
-            answer = admit_response(result, pending.key, messages, now, self._random())
+            answer = admit_failure(pending.key, pending.messages, now)
+            is_reachable = result is not Failure.UNREACHABLE
+            error = EDE_NO_REACHABLE_AUTHORITY if is_reachable else EDE_NETWORK_ERROR
+        elif not pending.policy.next_rcodes or not self._moves_on(pending, result, now):
+            answer = admit_response(result, pending.key, pending.messages, now, self._random())
             if answer is None:
                 self._note_error(pending, "the upstream's response is malformed")
-        if answer is None:
-            answer = admit_failure(pending.key, messages, now)
-        else:
-            error = None
-        self._settle(pending, answer, error, now)
+                return False
+        if answer is not None:
+            del pending.state.pending[pending.key]
+            self.pending_count -= 1
+            self._settle(pending, answer, error, now)
+        return True
 
     def _settle(self, pending: Pending, answer: Answer, error: int | None, now: float) -> None:
         message = pending.message
@@ -308,7 +307,6 @@ class Resolver:
             since = successor.waiters[0].since
             self._serve_stale_at(since + _stale_wait_s(state), successor)
         state.pending[pending.key] = successor
-        self.pending_count += 1
         self._submit(successor, now)
         return True
 

@@ -6,6 +6,7 @@ Decides nothing. Whatever a peer does ends in ``Forwarder.closed``, never in an 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -263,20 +264,37 @@ class UpstreamShell:
 class _Stream(asyncio.Protocol):
     """One TCP or TLS connection."""
 
-    __slots__ = ("_connection", "_shell")
+    __slots__ = ("_connection", "_shell", "_socket")
 
     def __init__(self, shell: UpstreamShell, connection: Connection) -> None:
         self._shell = shell
         self._connection = connection
+        self._socket: socket.socket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket = transport.get_extra_info("socket")
         self._shell.made(self._connection, cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
         self._shell.received(self._connection, data)
+        if self._connection.pending:
+            self._acknowledge_now()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._shell.stream_lost(self._connection, exc)
+
+    def _acknowledge_now(self) -> None:
+        """Sends the ACK that the kernel would put off.
+
+        Servers that use Nagle's algorithm (knot, unbound, BIND) hold the next small response
+        back until it comes: 43 ms for each round of pipelined queries, 0.2 ms with it.
+        """
+        if self._socket is not None and _QUICKACK is not None:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 def _open_socket(address: Address, kind: socket.SocketKind) -> socket.socket:

@@ -24,6 +24,8 @@ from nodecache.net import mmsg
 # event loop's round more often (1.5 us a round).
 _BATCHES_AT_ONCE = 8
 _PLAIN_QUERIES_AT_ONCE = 64
+# A stop answers what is queued in the socket; this many rounds empty the largest queue.
+_ROUNDS_AT_THE_END = 16
 # Replies that wait because the socket is full; beyond it they are dropped and counted.
 _MOST_BACKLOG = 1024
 _MOST_QUERY_OCTETS = mmsg.SLOT_OCTETS
@@ -91,12 +93,14 @@ class UdpServer:
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
 
     def stop_reading(self) -> None:
-        """Serves no more queries; late replies still go out."""
+        """Serves what has arrived, and no more; late replies still go out."""
         self._loop.remove_reader(self._sock.fileno())
+        for _ in range(_ROUNDS_AT_THE_END):
+            self._on_readable()
 
     def close(self) -> None:
         """Stops, and closes the socket."""
-        self.stop_reading()
+        self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
         self._backlog.clear()

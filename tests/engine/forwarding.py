@@ -34,6 +34,10 @@ def answer(query: bytes, rcode: int = 0, truncated: bool = False, octets: bytes 
     return query[:2] + flags.to_bytes(2, "big") + b"\0\1\0\0\0\0\0\0" + query[12:end] + octets
 
 
+# What the bed's owner of exchanges refuses: a response that ends in these octets.
+MALFORMED = b"half a record"
+
+
 @dataclass
 class Result:
     """How an exchange ended."""
@@ -84,10 +88,13 @@ class Bed:
         self.flush()
         return exchange
 
-    def _done(self, exchange: Exchange, outcome: bytes | Failure, now: float) -> None:
+    def _done(self, exchange: Exchange, outcome: bytes | Failure, now: float) -> bool:
         assert exchange.is_done
         assert exchange not in [result.exchange for result in self.results]
+        if isinstance(outcome, bytes) and outcome.endswith(MALFORMED):
+            return False
         self.results.append(Result(exchange, outcome, now))
+        return True
 
     def flush(self) -> None:
         outbox = self.forwarder.outbox

@@ -52,7 +52,7 @@ class FakeForwarder:
     def finish(self, exchange: Pending, result: bytes | Failure, now: float) -> None:
         assert not exchange.is_done
         exchange.is_done = True
-        exchange.on_done(exchange, result, now)
+        exchange.is_done = exchange.on_done(exchange, result, now)
 
     @property
     def under_way(self) -> list[Pending]:

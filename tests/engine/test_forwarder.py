@@ -17,7 +17,7 @@ from nodecache.config.model import (
 from nodecache.engine.exchange import Failure
 from nodecache.engine.forwarder import HEDGE_BURST
 from nodecache.engine.upstream import Connection
-from tests.engine.forwarding import TCP, TCP2, TCP3, Bed, answer, policy
+from tests.engine.forwarding import MALFORMED, TCP, TCP2, TCP3, Bed, answer, policy
 
 ONE = policy(TCP)
 TWO = replace(policy(TCP, TCP2), selection=SelectionPolicy.SEQUENTIAL)
@@ -548,11 +548,41 @@ def test_an_exchange_may_be_submitted_from_within_on_done() -> None:
     first = bed.ask(ONE)
     on_done = first.on_done
 
-    def ask_next(*args: object) -> None:
+    def ask_next(*args: object) -> bool:
         on_done(*args)  # type: ignore[arg-type]
         bed.ask(ONE, "b.cluster.local")
+        return True
 
     first.on_done = ask_next
     bed.reply_all()
     bed.reply_all()
     assert len(bed.results) == 2
+
+
+def test_a_malformed_response_ends_the_connection_and_the_next_one_answers() -> None:
+    bed = Bed()
+    first = bed.ask(ONE)
+    bed.ask(ONE, "b.cluster.local")
+    (connection, *_) = [open_ for open_ in bed.open if bed.sent[open_]]
+    query = bed.sent[connection].pop(0)
+    bed.deliver(connection, answer(query, octets=MALFORMED))
+    assert connection not in bed.open
+    assert not first.is_done
+    assert bed.counters.events["upstream_malformed"] == 1
+    bed.reply_all()
+    bed.reply_all()
+    assert len(bed.results) == 2
+    assert all(isinstance(result.outcome, bytes) for result in bed.results)
+
+
+def test_an_upstream_that_only_sends_nonsense_is_given_up() -> None:
+    bed = Bed()
+    exchange = bed.ask(ONE)
+    for _ in range(40):
+        for connection in list(bed.open):
+            queries, bed.sent[connection] = bed.sent[connection], []
+            for query in queries:
+                bed.deliver(connection, answer(query, octets=MALFORMED))
+        bed.wait(0.1)
+    assert exchange.is_done
+    assert [result.outcome for result in bed.results] == [Failure.UNREACHABLE]

@@ -31,7 +31,6 @@ FAILED = {
     "unreachable": Failure.UNREACHABLE,
     "servfail": SERVFAIL,
     "refused": response(key(), rcode=5),
-    "malformed": SERVFAIL + b"\0",
     "truncated": response(key(), [a()], flags=0x8380),
     "empty without soa": response(key()),
 }

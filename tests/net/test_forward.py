@@ -77,9 +77,12 @@ class Client:
         asked = question(name)
         now = monotonic()
         query = compose_upstream_query(asked, 0x0100, dnssec_ok=False)
-        exchange = Exchange(
-            asked, query, policy, now, now + patience_s, lambda _, end, __: done.set_result(end)
-        )
+
+        def take(_: Exchange, end: bytes | Failure, __: float) -> bool:
+            done.set_result(end)
+            return True
+
+        exchange = Exchange(asked, query, policy, now, now + patience_s, take)
         self.forwarder.submit(exchange, now)
         self.shell.flush()
         return done
