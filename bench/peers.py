@@ -14,6 +14,8 @@ from pathlib import Path
 
 HOST = "127.0.0.15"
 UPSTREAM_HOST = "127.0.0.53"
+COMPILED = Path(__file__).parent.parent / ".build" / "compiled"
+NOT_COMPILED = "not translated: make compile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def known_peers(programs: Path, node_cache: str | None) -> list[Peer]:
     peers = [
         Peer("floor", floor, "", forwards_by=""),
         Peer("nodecache", _nodecache, ""),
+        Peer("nodecache-compiled", _nodecache_compiled, "" if COMPILED.exists() else NOT_COMPILED),
         Peer("unbound", _unbound, _missing("unbound")),
         Peer("dnsdist", _dnsdist_one_by_one, _missing("dnsdist")),
         Peer("dnsdist-batch", _dnsdist_in_batches, _missing("dnsdist")),
@@ -128,6 +131,12 @@ def _like_node_cache(program: list[str], site: Site) -> list[str]:
 
 def _nodecache(site: Site) -> list[str]:
     return _like_node_cache([sys.executable, "-m", "nodecache"], site)
+
+
+def _nodecache_compiled(site: Site) -> list[str]:
+    # -P: the sources in the current folder must not come first.
+    program = ["env", f"PYTHONPATH={COMPILED}", sys.executable, "-P", "-m", "nodecache"]
+    return _like_node_cache(program, site)
 
 
 UNBOUND = """\

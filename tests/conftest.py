@@ -9,6 +9,10 @@ from hypothesis import HealthCheck, settings
 # Test modules share code as tests.strategies and tests.reference.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+# `make test-compiled` has the same tests run on the package that `make compile` made.
+if "NODECACHE_FROM" in os.environ:
+    sys.path.insert(0, os.environ["NODECACHE_FROM"])
+
 # No deadline: the machines that run this are shared, and no test asserts speed.
 settings.register_profile("dev", deadline=None)
 settings.register_profile(

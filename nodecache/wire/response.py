@@ -34,7 +34,7 @@ class Response:
         counts: ANCOUNT, NSCOUNT, ARCOUNT without the OPT record.
         pieces: The octets behind the question, cut where a TTL was: joining them with four
             octets gives all records with that TTL.
-        records_end: Offset behind the last record that ``pieces`` holds, 0 without records.
+        records_end: Offset behind the last record that ``pieces`` holds, or the question.
         least_ttl_s: Smallest TTL of all records, None without records.
         negative_ttl_s: min(TTL, MINIMUM) of the SOA in the authority section, None without SOA
             (RFC 2308 section 5).
@@ -107,8 +107,7 @@ def scan_response(octets: bytes, question_end: int) -> Response | None:
             return None
     counts = (ancount, nscount, opt - ancount - nscount)
     response = Response(flags, counts, *_cut_at_ttls(octets, question_end, records[:opt]))
-    if opt:
-        response.records_end = records[opt - 1][4]
+    response.records_end = records[opt - 1][4] if opt else question_end
     if opt < len(records):
         response.rcode |= octets[records[opt][3] + 4] << 4
     if ancount:
