@@ -10,7 +10,7 @@ from nodecache.wire.const import U32
 
 # What an entry costs besides its octets: objects, table slots and lists, measured by
 # tests/cache/test_memory.py; each piece is an object of its own.
-MESSAGE_OVERHEAD_OCTETS = 800
+MESSAGE_OVERHEAD_OCTETS = 620
 PIECE_OVERHEAD_OCTETS = 48
 
 NEVER = math.inf
@@ -118,7 +118,7 @@ class Message:
         self.failures = 0
         self.hits = 0
         self.hit_at = now
-        self.packets: list[Dependent] | None = None
+        self.packets: tuple[Dependent, ...] = ()
         self.partition: Table | None = None
         self.is_protected = False
 

@@ -292,10 +292,9 @@ class MessageCache:
             name = _without_type(message.key)
             if self._nxdomains.get(name) is message:
                 del self._nxdomains[name]
-        if message.packets is not None:
-            for packet in message.packets:
-                packet.leave()
-            message.packets = None
+        packets, message.packets = message.packets, ()
+        for packet in packets:
+            packet.leave()
 
 
 _DENIALS = (Kind.NXDOMAIN, Kind.NODATA, Kind.FAILURE)
