@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import socket
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -115,10 +116,9 @@ class Endpoints:
         """Returns a listener that serves ``pages``, which may change later."""
         table = self._connections = self._connections or http_server.ConnectionTable()
         try:
+            sock = _open_listener(address)
             return await self._loop.create_server(
-                lambda: http_server.HttpConnection(self._loop, table, pages),
-                address.host or None,
-                address.port,
+                lambda: http_server.HttpConnection(self._loop, table, pages), sock=sock
             )
         except OSError as error:
             step = NEXT_STEP.get(error.errno or 0, "check the address")
@@ -136,6 +136,17 @@ class Endpoints:
                 self._counters.health_failures += 1
             else:
                 self._counters.health_durations.observe(time.perf_counter() - begun_at)
+
+
+def _open_listener(address: Address) -> socket.socket:
+    """Returns a listening socket; an empty host means every address. Raises OSError.
+
+    Made here, because a loop that is given a host looks it up in threads, and these stay.
+    """
+    if not address.host and socket.has_dualstack_ipv6():
+        return socket.create_server(("", address.port), family=socket.AF_INET6, dualstack_ipv6=True)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    return socket.create_server((address.host, address.port), family=family)
 
 
 def _import_libraries() -> None:
