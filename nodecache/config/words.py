@@ -186,8 +186,8 @@ def _place_braces(words: list[Word], report: Report) -> list[Line]:
 
 def _misplaced(word: Word, before: Word | None, *, is_last: bool) -> str:
     """Why ``word`` may not follow ``before`` on the same line, or ""."""
-    if before is None or (before.opens() and word.closes() and is_last):
-        return ""
+    if before is None or (before.opens() and (is_last or not word.closes())):
+        return ""  # what follows a '{' on its line begins the body, as in CoreDNS
     if before.opens() or before.closes():
         return (
             f"{shown(word.text)} must begin a new line:"

@@ -244,10 +244,17 @@ def test_word_above_4096_characters_is_refused(no_files: Reader) -> None:
     ]
 
 
+def test_the_body_may_begin_on_the_line_of_its_brace(no_files: Reader) -> None:
+    blocks, report = parse(". { errors\n  cache 30 { success 100\n  }\n}\n", no_files)
+    assert not report.faults
+    body = [["success", "100"]]
+    assert outline(blocks) == [(["."], [["errors"], ["cache", "30", body]])]
+
+
 def test_reading_goes_on_after_a_fault(no_files: Reader) -> None:
     text = '. { errors\n  log "x\n  cache 30 }\na {\n  errors\n}\n'
     blocks, report = parse(text, no_files)
-    assert sorted(fault.line for fault in report.faults) == [1, 2, 3]
+    assert sorted(fault.line for fault in report.faults) == [2, 3]
     assert outline(blocks) == [
         (["."], [["errors"], ["log"], ["cache", "30"]]),
         (["a"], [["errors"]]),

@@ -20,15 +20,16 @@ BROKEN: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        ".:53 { bind 127.0.0.1\n}\n",
+        ".:53 {\n} errors\n",
         [
-            "Corefile:1:8: 'bind' must begin a new line: nothing may follow '{' on its line",
+            "Corefile:2:3: 'errors' must begin a new line: nothing may follow '}' on its line",
+            "Corefile:2:3: 'errors' stands outside of a block: begin with '.:53 {'",
         ],
     ),
     (
         ".:53 { errors }\n",
         [
-            ("Corefile:1:8: 'errors' must begin a new line: nothing may follow '{' on its line"),
+            "Corefile:1:15: '}' must stand on a line of its own",
         ],
     ),
     (
