@@ -22,9 +22,9 @@ import dns.rdatatype
 import psutil
 import pytest
 
-from nodecache import demo
-from nodecache.demo_children import ChildError, Children
-from nodecache.demo_zone import HEADLESS_ADDRESSES
+from nodecache.demo import __main__ as demo
+from nodecache.demo.children import ChildError, Children
+from nodecache.demo.zone import HEADLESS_ADDRESSES
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).parent.parent
@@ -35,7 +35,7 @@ STAND_IN = textwrap.dedent(
     import asyncio, re, sys
     from nodecache.config.model import Address
     from nodecache.counters import CacheSeries, Counters, QuerySeries, UpstreamSeries
-    from nodecache.demo_server import serve
+    from nodecache.demo.server import serve
     from nodecache.telemetry.endpoints import Endpoints
 
     async def main():
@@ -243,7 +243,7 @@ def test_run_says_which_child_ended_and_how(capfd: pytest.CaptureFixture[str]) -
 
 
 def test_child_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodecache.demo_children.END_S", 0.2)
+    monkeypatch.setattr("nodecache.demo.children.END_S", 0.2)
     code = (
         "import signal,time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     )

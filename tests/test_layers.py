@@ -21,6 +21,7 @@ LAYERS = [
     {"cache"},
     {"engine"},
     {"net", "host", "telemetry", "webhook"},
+    {"listeners"},
     {"daemon"},
     {"cli"},
     {"__main__"},

@@ -139,9 +139,12 @@ _MOST_SHARED = 64
 
 def _shared(value: Value, pool: dict[Value, Value]) -> Value:
     """Returns an equal value that other messages hold too, if there is one."""
+    shared = pool.get(value)
+    if shared is not None:
+        return shared
     if len(pool) < _MOST_SHARED:
-        return pool.setdefault(value, value)
-    return pool.get(value, value)
+        pool[value] = value
+    return value
 
 
 def _failures_before(key: bytes, messages: MessageCache) -> int:

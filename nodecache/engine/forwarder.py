@@ -97,6 +97,9 @@ class Forwarder:
         route = self._routes.get(id(exchange.policy)) or self._add_route(exchange.policy)
         exchange.route = route
         self._submitted += 1
+        if not route.pools:  # a resolv.conf without nameservers
+            self._finish(exchange, Failure.UNREACHABLE, now)
+            return
         pool = route.only or route.choose(now)
         if pool.health.is_down and route.all_down():
             self._counters.healthcheck_broken += 1

@@ -187,6 +187,7 @@ class Resolver:
         pending = state.pending.get(key)
         if pending is not None:
             if len(pending.waiters) >= MOST_WAITERS:
+                self._counters.count_event("shed")
                 return self._shed(waiter, stale)
             self._counters.count_event("coalesced")
             return self._wait(pending, waiter, stale, now)
@@ -221,7 +222,6 @@ class Resolver:
         """Returns what a miss gets when nobody may be asked: a stale reply, or REFUSED."""
         if stale is not None:
             return self._stale_reply(waiter, stale)
-        self._counters.count_event("shed")
         return self._compose(waiter, RA | REFUSED, _NO_COUNTS, b"", "forward", 0.0)
 
     def _begin(self, state: BlockState, key: bytes, qname: bytes, now: float) -> Pending | None:
@@ -231,8 +231,10 @@ class Resolver:
             return None
         if policy.max_concurrent and len(state.pending) >= policy.max_concurrent:
             self._counters.max_concurrent_rejects += 1
+            self._counters.count_event("shed")
             return None
         if self.pending_count >= self._most_pending:
+            self._counters.count_event("shed")
             return None
         pending = Pending(state, key, policy, state.cache_for(qname), now, self._done)
         state.pending[key] = pending

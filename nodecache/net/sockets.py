@@ -68,6 +68,15 @@ def open_tcp(address: Address, *, freebind: bool = False) -> socket.socket:
     return _open(address, socket.SOCK_STREAM, freebind)
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6, not only this Python."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+    except OSError:
+        return False
+    return True
+
+
 def raise_descriptor_limit() -> int:
     """Raises the soft limit of open descriptors to the hard one; returns the soft limit now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

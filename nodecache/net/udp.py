@@ -157,7 +157,13 @@ class UdpServer:
     def _resolve(self, missed: list[tuple[bytes, Any]], now: float) -> None:
         """Answers what the packet cache could not, or lets it wait for its upstream."""
         for octets, client in missed:
-            reply = self._resolver.query(octets, self._listener, client, now)
+            try:
+                reply = self._resolver.query(octets, self._listener, client, now)
+            except Exception as error:  # noqa: BLE001 # a query must not take its batch with it
+                self._counters.count_drop("panic")
+                context = {"message": "error while answering a query", "exception": error}
+                self._loop.call_exception_handler(context)
+                continue
             if reply:
                 self.deliver(client, reply)
         self._flush()

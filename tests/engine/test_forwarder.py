@@ -586,3 +586,10 @@ def test_an_upstream_that_only_sends_nonsense_is_given_up() -> None:
         bed.wait(0.1)
     assert exchange.is_done
     assert [result.outcome for result in bed.results] == [Failure.UNREACHABLE]
+
+
+def test_without_any_upstream_an_exchange_fails_at_once() -> None:
+    bed = Bed()
+    exchange = bed.ask(policy())
+    assert exchange.is_done
+    assert bed.outcomes == [Failure.UNREACHABLE]

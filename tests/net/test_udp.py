@@ -190,6 +190,31 @@ def test_wildcard_bind_replies_from_the_address_that_was_asked(
     run(server_class, body, host=host)
 
 
+def test_an_error_of_ours_takes_one_query_and_not_its_batch(
+    server_class: type[UdpServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body(house: House) -> None:
+        answer = house.bed.resolver.query
+
+        def fail_for_one(octets: bytes, *rest: Any) -> bytes | None:
+            if b"fatal" in octets:
+                raise RuntimeError("of ours")
+            return answer(octets, *rest)
+
+        monkeypatch.setattr(house.bed.resolver, "query", fail_for_one)
+        with house.client() as sock:
+            for ident, name in enumerate(["one", "fatal", "two"]):
+                sock.sendto(query(name, ident=ident), (house.host, house.port))
+            house.start()
+            replies = sorted(sock.recv(4096)[:2] for _ in range(2))
+        assert replies == [b"\0\0", b"\0\2"]
+        assert house.bed.counters.drops == {"panic": 1}
+        assert len(house.complaints) == 1
+        house.complaints.clear()
+
+    run(server_class, body)
+
+
 def test_late_reply_reaches_who_asked(server_class: type[UdpServer]) -> None:
     def body(house: House) -> None:
         house.start()

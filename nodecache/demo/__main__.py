@@ -25,8 +25,8 @@ from pathlib import Path
 from dnslib import RCODE, DNSRecord
 from prometheus_client.parser import text_string_to_metric_families
 
-from nodecache.demo_children import ChildError, Children
-from nodecache.demo_server import print_line, serve
+from nodecache.demo.children import ChildError, Children
+from nodecache.demo.server import print_line, serve
 
 LOOPBACK = "127.0.0.1"
 FIRST_NAME = "kubernetes.default.svc.cluster.local"

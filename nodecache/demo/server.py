@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 
-from nodecache.demo_zone import compose_reply
+from nodecache.demo.zone import compose_reply
 
 TCP_IDLE_S = 10.0  # as CoreDNS
 PORT_ATTEMPTS = 20

@@ -1,0 +1,1 @@
+"""Tries nodecache without a cluster; the daemon knows nothing of it."""
