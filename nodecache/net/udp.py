@@ -86,7 +86,15 @@ class UdpServer:
         self._counters = counters
         self._loop = loop
         self._backlog: deque[tuple[bytes, Any]] = deque()
+        keeps_destination = is_wildcard(sock)
+        if keeps_destination:
+            _keep_destination(sock)
+        self._prepare(sock, keeps_destination)
         listener.deliver = self.deliver
+
+    def _prepare(self, sock: socket.socket, keeps_destination: bool) -> None:
+        """Makes what the way of serving needs; replies may have to leave from where they came."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Begins to serve."""
@@ -172,19 +180,8 @@ class UdpServer:
 class BatchUdpServer(UdpServer):
     """Serves by recvmmsg and sendmmsg."""
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        listener: Listener,
-        resolver: Answers,
-        flush: Callable[[], None],
-        counters: Counters,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(sock, listener, resolver, flush, counters, loop)
-        if is_wildcard(sock):
-            _keep_destination(sock)
-        self._batch = mmsg.Batch(sock, keeps_destination=is_wildcard(sock))
+    def _prepare(self, sock: socket.socket, keeps_destination: bool) -> None:
+        self._batch = mmsg.Batch(sock, keeps_destination)
 
     def _on_readable(self) -> None:
         for _ in range(_BATCHES_AT_ONCE):
@@ -252,20 +249,8 @@ class BatchUdpServer(UdpServer):
 class PlainUdpServer(UdpServer):
     """Serves by recvmsg and sendmsg, on every platform."""
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        listener: Listener,
-        resolver: Answers,
-        flush: Callable[[], None],
-        counters: Counters,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(sock, listener, resolver, flush, counters, loop)
-        self._control_octets = 0
-        if is_wildcard(sock):
-            _keep_destination(sock)
-            self._control_octets = socket.CMSG_SPACE(20)
+    def _prepare(self, sock: socket.socket, keeps_destination: bool) -> None:
+        self._control_octets = socket.CMSG_SPACE(20) if keeps_destination else 0
 
     def _on_readable(self) -> None:
         missed = []

@@ -36,9 +36,9 @@ class ErrorLog:
             text: Why.
         """
         line = f"plugin/errors: 2 {readable(question)}: {text}"
-        for rule in self._rules:
-            if rule.takes(line):
-                return
+        rule = next((rule for rule in self._rules if rule.matches(line)), None)
+        if rule is not None and not rule.count():
+            return
         if self._lines < _MOST_LINES:
             self._lines += 1
             logger.error("%s", line)
@@ -63,11 +63,13 @@ class _Rule:
         self._count = 0
         self._began_at: float | None = None
 
-    def takes(self, line: str) -> bool:
-        if self._pattern.search(line) is None:
-            return False
+    def matches(self, line: str) -> bool:
+        return self._pattern.search(line) is not None
+
+    def count(self) -> bool:
+        """Counts one; returns whether it is shown all the same, as the first of its interval."""
         self._count += 1
-        return True
+        return self._rule.show_first and self._count == 1
 
     def tick(self, now: float) -> None:
         if not self._count:
@@ -99,7 +101,9 @@ def readable(question: bytes) -> str:
         end = position + 1 + question[position]
         labels.append("".join(map(_readable_octet, question[position + 1 : end])))
         position = end
-    return f"{'.'.join(labels)}. {QTYPE.get(int.from_bytes(question[-4:-2], 'big'))}"
+    qtype = int.from_bytes(question[-4:-2], "big")
+    mnemonic = QTYPE.forward.get(qtype, f"TYPE{qtype}")  # RFC 3597 section 5
+    return f"{'.'.join(labels)}. {mnemonic}"
 
 
 def _readable_octet(octet: int) -> str:
