@@ -16,6 +16,8 @@ import pytest
 import uvloop
 
 from nodecache.config.model import Address
+from nodecache.engine.listener import Listener
+from nodecache.engine.resolver import Resolver
 from nodecache.net import mmsg, udp
 from nodecache.net.sockets import open_udp
 from nodecache.net.udp import (
@@ -190,18 +192,23 @@ def test_wildcard_bind_replies_from_the_address_that_was_asked(
     run(server_class, body, host=host)
 
 
+class FailsForOne:
+    """A resolver with an error in it, for one name."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    def query(self, octets: bytes, listener: Listener, client: Any, now: float) -> bytes | None:
+        if b"fatal" in octets:
+            raise RuntimeError("of ours")
+        return self._resolver.query(octets, listener, client, now)
+
+
 def test_an_error_of_ours_takes_one_query_and_not_its_batch(
     server_class: type[UdpServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def body(house: House) -> None:
-        answer = house.bed.resolver.query
-
-        def fail_for_one(octets: bytes, *rest: Any) -> bytes | None:
-            if b"fatal" in octets:
-                raise RuntimeError("of ours")
-            return answer(octets, *rest)
-
-        monkeypatch.setattr(house.bed.resolver, "query", fail_for_one)
+        monkeypatch.setattr(house.server, "_resolver", FailsForOne(house.bed.resolver))
         with house.client() as sock:
             for ident, name in enumerate(["one", "fatal", "two"]):
                 sock.sendto(query(name, ident=ident), (house.host, house.port))
