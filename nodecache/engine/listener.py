@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from nodecache.cache.packet import PacketCache
 from nodecache.engine.zones import Zones
 from nodecache.wire.const import MAX_MESSAGE_OCTETS
 
 MOST_UDP_OCTETS = 65507  # what an IPv4 datagram can carry
+
+
+class Answers(Protocol):
+    """The resolver, as the servers of listeners need it."""
+
+    def query(self, octets: bytes, listener: Listener, client: Any, now: float) -> bytes | None:
+        """Returns the whole reply, b"" if there never is one, None if it is delivered later."""
 
 
 class Listener:

@@ -9,6 +9,8 @@ Knows nothing of DNS. What it lays out in memory once, and why:
 - Each outgoing header has two parts: the first two octets of the receive slot (the DNS ID), and
   whatever ``iovecs[slot]`` was set to, an address and a length as ``seal`` makes them.
 
+- A third array for whole replies that come later, each with the peer that its slot had then.
+
 The octets behind a sealed reply must stay referenced until ``send`` has returned.
 """
 
@@ -20,6 +22,7 @@ import mmap
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 
 SLOTS = 64
 # What stubs send fits in 512 octets; longer datagrams are cut here and refused as broken. An odd
@@ -33,8 +36,6 @@ INTERFACE_IN_PKTINFO = {socket.AF_INET: 0, socket.AF_INET6: 16}
 _PKTINFO_AT = _CONTROL_AT + 16
 _ADDRESS_OCTETS = {socket.AF_INET: 16, socket.AF_INET6: 28}
 _IOVEC = struct.Struct("@PN")
-# The part of ``iovecs`` behind all slots: the one reply of ``send_one``.
-_SINGLE_REPLY = slice(SLOTS * 2 * _IOVEC.size, (SLOTS * 2 + 1) * _IOVEC.size)
 # Where the octets of a bytes object begin: CPython's header, less the final NUL it counts in.
 _BYTES_AT = bytes.__basicsize__ - 1
 
@@ -91,7 +92,6 @@ if is_available():
         ctypes.c_void_p,
     ]
     _LIBC.sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
-    _LIBC.sendmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
 
 
 def seal(reply: bytes) -> bytes:
@@ -124,41 +124,50 @@ class Batch:
         """
         self._fd = sock.fileno()
         self._family = sock.family
+        self._control = _CONTROL_OCTETS[sock.family] if keeps_destination else 0
+        address_octets = _ADDRESS_OCTETS[sock.family]
+        self._peer_octets = _CONTROL_AT + self._control if self._control else address_octets
         self.octets, octets_at = _memory(SLOTS * SLOT_OCTETS)
-        self._peers, peers_at = _memory((SLOTS + 1) * _PEER_OCTETS)
-        self.iovecs, iovecs_at = _memory((SLOTS + 1) * 2 * _IOVEC.size)
+        self._peers, peers_at = _memory(2 * SLOTS * _PEER_OCTETS)
+        self.iovecs, iovecs_at = _memory(SLOTS * 2 * _IOVEC.size)
+        self._late_iovecs, late_iovecs_at = _memory(SLOTS * _IOVEC.size)
         self._receive_iovecs, receive_iovecs_at = _memory(SLOTS * _IOVEC.size)
-        self._headers, self._headers_at = _memory((2 * SLOTS + 1) * _HEADER_OCTETS)
+        self._headers, self._headers_at = _memory(3 * SLOTS * _HEADER_OCTETS)
         self._send_at = self._headers_at + SLOTS * _HEADER_OCTETS
-        self._single_at = self._headers_at + 2 * SLOTS * _HEADER_OCTETS
-        control = _CONTROL_OCTETS[sock.family] if keeps_destination else 0
-        self._peer_octets = _CONTROL_AT + control if control else _ADDRESS_OCTETS[sock.family]
-        single_at = SLOTS * _PEER_OCTETS
-        self._single_peer = slice(single_at, single_at + self._peer_octets)
+        self._late_at = self._headers_at + 2 * SLOTS * _HEADER_OCTETS
         for slot in range(SLOTS):
-            start = octets_at + slot * SLOT_OCTETS
-            _IOVEC.pack_into(self._receive_iovecs, slot * _IOVEC.size, start, SLOT_OCTETS)
-            _IOVEC.pack_into(self.iovecs, slot * 2 * _IOVEC.size, start, 2)
-        for index in range(2 * SLOTS + 1):
-            slot = index % SLOTS if index < 2 * SLOTS else SLOTS
-            is_receive, is_single = index < SLOTS, index == 2 * SLOTS
-            peer_at = peers_at + slot * _PEER_OCTETS
-            parts_at = iovecs_at + slot * 2 * _IOVEC.size
-            message = _Message(
-                name=peer_at,
-                name_octets=_ADDRESS_OCTETS[sock.family],
-                iovecs=receive_iovecs_at + slot * _IOVEC.size if is_receive else parts_at,
-                iovec_count=1 if is_receive or is_single else 2,
-                control=peer_at + _CONTROL_AT if control else None,
-                control_octets=control,
+            start, one = octets_at + slot * SLOT_OCTETS, slot * _IOVEC.size
+            _IOVEC.pack_into(self._receive_iovecs, one, start, SLOT_OCTETS)
+            _IOVEC.pack_into(self.iovecs, 2 * one, start, 2)
+            asker = peers_at + slot * _PEER_OCTETS
+            self._put_header(slot, asker, receive_iovecs_at + one, 1)
+            self._put_header(SLOTS + slot, asker, iovecs_at + 2 * one, 2)
+            late = asker + SLOTS * _PEER_OCTETS
+            self._put_header(2 * SLOTS + slot, late, late_iovecs_at + one, 1)
+        self._fresh_headers = self._headers[: SLOTS * _HEADER_OCTETS] if self._control else b""
+        self._late_spans = tuple(
+            (
+                slice(at := (SLOTS + slot) * _PEER_OCTETS, at + self._peer_octets),
+                slice(slot * _IOVEC.size, (slot + 1) * _IOVEC.size),
             )
-            at = index * _HEADER_OCTETS
-            self._headers[at : at + _HEADER_OCTETS] = bytes(_Header(message))
-        self._fresh_headers = self._headers[: SLOTS * _HEADER_OCTETS] if control else b""
+            for slot in range(SLOTS)
+        )
         self.spans = tuple(
             (slot, slot * SLOT_OCTETS + 2, slot * SLOT_OCTETS, _reply_slice(slot))
             for slot in range(SLOTS)
         )
+
+    def _put_header(self, index: int, peer_at: int, iovecs_at: int, iovec_count: int) -> None:
+        message = _Message(
+            name=peer_at,
+            name_octets=_ADDRESS_OCTETS[self._family],
+            iovecs=iovecs_at,
+            iovec_count=iovec_count,
+            control=peer_at + _CONTROL_AT if self._control else None,
+            control_octets=self._control,
+        )
+        at = index * _HEADER_OCTETS
+        self._headers[at : at + _HEADER_OCTETS] = bytes(_Header(message))
 
     def receive(self) -> tuple[int, ...]:
         """Returns the lengths of what was received into slots 0, 1, ...; empty for nothing.
@@ -188,7 +197,7 @@ class Batch:
     def send(self, first: int, count: int) -> int:
         """Sends the replies of ``count`` slots from ``first``; returns how many went out.
 
-        Fewer than ``count``: the socket is full (0), see ``send_one``.
+        Fewer than ``count``: the socket is full (0), see ``send_late``.
 
         Raises:
             OSError: The first of them cannot be sent at all.
@@ -201,7 +210,7 @@ class Batch:
         return sent
 
     def peer(self, slot: int) -> bytes:
-        """Returns who sent the datagram in ``slot`` (and to which address), for ``send_one``."""
+        """Returns who sent the datagram in ``slot`` (and to which address), for ``send_late``."""
         start = slot * _PEER_OCTETS
         return self._peers[start : start + self._peer_octets]
 
@@ -211,18 +220,24 @@ class Batch:
         at, length = _IOVEC.unpack(self.iovecs[_reply_slice(slot)])
         return self.octets[start : start + 2] + ctypes.string_at(at, length)
 
-    def send_one(self, reply: bytes, peer: bytes) -> bool:
-        """Sends a whole reply to ``peer``; False if the socket is full.
+    def send_late(self, replies: Sequence[tuple[bytes, bytes]]) -> int:
+        """Sends whole replies, each with its peer; returns how many of them went out.
+
+        At most 64 go at once. None went out: the socket is full.
 
         Raises:
-            OSError: It cannot be sent at all.
+            OSError: The first of them cannot be sent at all.
         """
-        self._peers[self._single_peer] = peer
-        self.iovecs[_SINGLE_REPLY] = _IOVEC.pack(id(reply) + _BYTES_AT, len(reply))
-        if _LIBC.sendmsg(self._fd, self._single_at, socket.MSG_DONTWAIT) < 0:
+        peers, iovecs = self._peers, self._late_iovecs
+        for (reply, peer), (peer_span, iovec_span) in zip(replies, self._late_spans, strict=False):
+            peers[peer_span] = peer
+            iovecs[iovec_span] = _IOVEC.pack(id(reply) + _BYTES_AT, len(reply))
+        count = min(len(replies), SLOTS)
+        sent: int = _LIBC.sendmmsg(self._fd, self._late_at, count, socket.MSG_DONTWAIT)
+        if sent < 0:
             self._raise_unless_blocked()
-            return False
-        return True
+            return 0
+        return sent
 
     def _raise_unless_blocked(self) -> None:
         number = ctypes.get_errno()

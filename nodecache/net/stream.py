@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from nodecache.counters import Counters
-from nodecache.engine.listener import Listener
+from nodecache.engine.listener import Answers, Listener
 from nodecache.wire.framing import Deframer, frame
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
@@ -60,13 +60,6 @@ class TcpBounds:
     idle_s: float = 10.0
     blocked_s: float = 5.0
     sweep_s: float = 1.0
-
-
-class Answers(Protocol):
-    """The resolver, as a listener needs it."""
-
-    def query(self, octets: bytes, listener: Listener, client: object, now: float) -> bytes | None:
-        """Returns the whole reply, b"" if there never is one, None if it is delivered later."""
 
 
 class Owner(Protocol):

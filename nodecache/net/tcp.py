@@ -17,8 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from nodecache.counters import Counters
-from nodecache.engine.listener import Listener
-from nodecache.net.stream import Answers, Connection, TcpBounds
+from nodecache.engine.listener import Answers, Listener
+from nodecache.net.stream import Connection, TcpBounds
 
 # Connections accepted before the loop's other work gets its turn.
 _ACCEPTS_PER_TURN = 16

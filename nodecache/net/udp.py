@@ -14,10 +14,10 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from nodecache.counters import Counters
-from nodecache.engine.listener import Listener
+from nodecache.engine.listener import Answers, Listener
 from nodecache.net import mmsg
 
 # Batches per wake-up: more would let UDP starve TCP and the upstreams, fewer would pay for the
@@ -30,13 +30,6 @@ _ROUNDS_AT_THE_END = 16
 _MOST_BACKLOG = 1024
 _MOST_QUERY_OCTETS = mmsg.SLOT_OCTETS
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 # compared with, not bound to
-
-
-class Answers(Protocol):
-    """What the listeners need of the resolver; see engine/resolver.py."""
-
-    def query(self, octets: bytes, listener: Listener, client: Any, now: float) -> bytes | None:
-        """Returns the reply, b"" for none ever, None for later."""
 
 
 def seal_for_this_platform() -> Callable[[bytes], Any]:
@@ -182,6 +175,7 @@ class BatchUdpServer(UdpServer):
 
     def _prepare(self, sock: socket.socket, keeps_destination: bool) -> None:
         self._batch = mmsg.Batch(sock, keeps_destination)
+        self._late: list[tuple[bytes, bytes]] = []
 
     def _on_readable(self) -> None:
         for _ in range(_BATCHES_AT_ONCE):
@@ -242,8 +236,39 @@ class BatchUdpServer(UdpServer):
                     self._wait_for_room(self._batch.reply(slot), self._batch.peer(slot))
                 return
 
+    def deliver(self, client: bytes, reply: bytes) -> None:
+        """Sends a whole reply at the end of the loop's round, with all others of that round."""
+        if not self._late:
+            self._loop.call_soon(self._send_late)
+        self._late.append((reply, client))
+
+    def close(self) -> None:
+        """Stops, and closes the socket."""
+        self._send_late()
+        super().close()
+
+    def _send_late(self) -> None:
+        late, self._late = self._late, []
+        if self._backlog:
+            for reply, client in late:
+                self._wait_for_room(reply, client)
+            return
+        first = 0
+        while first < len(late):
+            try:
+                sent = self._batch.send_late(late[first : first + mmsg.SLOTS])
+            except OSError as error:
+                self._count_hopeless(error)
+                first += 1
+                continue
+            first += sent
+            if not sent:
+                for reply, client in late[first:]:
+                    self._wait_for_room(reply, client)
+                return
+
     def _send_now(self, reply: bytes, client: bytes) -> bool:
-        return self._batch.send_one(reply, client)
+        return self._batch.send_late([(reply, client)]) == 1
 
 
 class PlainUdpServer(UdpServer):

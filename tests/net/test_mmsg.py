@@ -94,15 +94,17 @@ def test_run_in_the_middle_is_sent_alone(bed: Bed) -> None:
     assert [bed.client.recv(16) for _ in range(2)] == [b"\0\1x", b"\0\2x"]
 
 
-def test_send_one_answers_a_peer_of_an_earlier_batch(bed: Bed) -> None:
+def test_send_late_answers_peers_of_an_earlier_batch(bed: Bed) -> None:
     bed.client.send(b"first")
     bed.received()
     peer = bed.batch.peer(0)
     with socket.socket(bed.sock.family, socket.SOCK_DGRAM) as other:
         other.sendto(b"second", bed.sock.getsockname())
         bed.received()
-    assert bed.batch.send_one(b"whole reply", peer)
-    assert bed.client.recv(64) == b"whole reply"
+    replies = [(b"reply %d" % n, peer) for n in range(70)]
+    assert bed.batch.send_late(replies) == 64
+    assert bed.batch.send_late(replies[64:]) == 6
+    assert [bed.client.recv(64) for _ in range(70)] == [reply for reply, _ in replies]
 
 
 def test_unsendable_reply_raises_the_errno(bed: Bed) -> None:
@@ -113,7 +115,8 @@ def test_unsendable_reply_raises_the_errno(bed: Bed) -> None:
     with pytest.raises(OSError, match="EMSGSIZE"):
         bed.batch.send(0, 1)
     with pytest.raises(OSError, match="EMSGSIZE"):
-        bed.batch.send_one(too_long, bed.batch.peer(0))
+        bed.batch.send_late([(too_long, bed.batch.peer(0))])
+    assert bed.batch.send_late([(b"good", bed.batch.peer(0)), (too_long, bed.batch.peer(0))]) == 1
 
 
 def test_sending_stops_before_an_unsendable_reply(bed: Bed) -> None:
@@ -134,7 +137,7 @@ def test_peer_with_port_0_raises_instead_of_being_waited_for() -> None:
     peer = bytearray(bed.batch.peer(0))
     peer[2:4] = b"\0\0"
     with pytest.raises(OSError, match="EINVAL"):
-        bed.batch.send_one(b"reply", bytes(peer))
+        bed.batch.send_late([(b"reply", bytes(peer))])
     bed.sock.close()
     bed.client.close()
 
