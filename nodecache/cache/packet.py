@@ -7,7 +7,7 @@ Invariants:
 - ``fresh`` holds only packets whose reply is right until ``turns_at``, the end of the current
   second. When it has come, ``turn`` empties ``fresh``; the first query for a packet in the next
   second revives it with the TTL of that second. So TTLs count down, and no hit looks at a clock.
-- A packet is in ``_packets`` exactly while its message is in the message cache.
+- A packet is in ``_packets`` only while its message is in the message cache.
 - Counts are plain integers on the packet until ``hand_in``: exact, and free of charge per hit.
 """
 
