@@ -24,7 +24,7 @@ import pytest
 
 from nodecache.demo import __main__ as demo
 from nodecache.demo.children import ChildError, Children
-from nodecache.demo.zone import HEADLESS_ADDRESSES
+from nodecache.demo.zone import HEADLESS_ADDRESSES, compose_reply
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).parent.parent
@@ -115,6 +115,13 @@ def test_zone_answers(port: int, name: str, rdtype: str, expected: list[str]) ->
         reply = ask(port, name, rdtype, tcp=tcp)
         assert reply.rcode() == dns.rcode.NOERROR
         assert sorted(rdata_of(reply, rdtype)) == expected
+
+
+def test_nothing_claims_to_be_validated() -> None:
+    query = dns.message.make_query("www.example.com", "A")
+    query.flags |= dns.flags.AD
+    reply = dns.message.from_wire(compose_reply(query.to_wire(), is_udp=True))
+    assert not reply.flags & dns.flags.AD
 
 
 def test_cname_chain_is_followed_within_the_demo(port: int) -> None:

@@ -88,6 +88,7 @@ def _compose_after_id(query: bytes, is_udp: bool) -> bytes:
     except DNSError:
         return bytes(DNSRecord(DNSHeader(qr=1, rcode=RCODE.FORMERR)).pack()[2:])
     reply = request.reply(ra=1, aa=1)
+    reply.header.ad = 0  # dnslib hands the query's back, and nothing here is validated
     opt = next((rr for rr in request.ar if rr.rtype == QTYPE.OPT), None)
     if request.header.opcode or len(request.questions) != 1:
         reply.header.rcode = RCODE.NOTIMP if request.header.opcode else RCODE.FORMERR
