@@ -111,6 +111,7 @@ class Daemon:
         self._resolver_timer: asyncio.TimerHandle | None = None
         self._resolver_due = inf
         self._tick_timer: asyncio.TimerHandle | None = None
+        self._has_pidfile = False
 
     def start(self) -> None:
         """Opens all listeners and serves.
@@ -205,6 +206,7 @@ class Daemon:
         if self._config.pidfile:
             try:
                 Path(self._config.pidfile).write_text(f"{os.getpid()}\n", encoding="ascii")
+                self._has_pidfile = True
             except OSError as error:
                 logger.error("cannot write the pidfile %s: %s", self._config.pidfile, error)
 
@@ -222,7 +224,8 @@ class Daemon:
 
     async def close(self) -> None:
         """Stops taking queries, answers what is under way for a few seconds, and closes all."""
-        await asyncio.gather(self._finish_pending(), self._listeners.drain(_GRACE_S))
+        self._listeners.stop_reading_datagrams()  # first: its misses have to be waited for too
+        await asyncio.gather(self._finish_pending(), self._listeners.drain_connections(_GRACE_S))
         for task in list(self._tasks):
             task.cancel()
         await self._endpoints.stop()
@@ -239,7 +242,7 @@ class Daemon:
             await asyncio.sleep(0.02)  # an event would cost every miss something
 
     def _remove_pidfile(self) -> None:
-        if self._config.pidfile:
+        if self._has_pidfile:  # one that we did not write is somebody else's
             with contextlib.suppress(OSError):
                 Path(self._config.pidfile).unlink()
 

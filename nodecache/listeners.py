@@ -85,10 +85,13 @@ class Listeners:
             tcp.start()
         self._watch_numbers()
 
-    async def drain(self, grace_s: float) -> None:
-        """Takes no more queries; returns when the TCP clients have what they asked for."""
+    def stop_reading_datagrams(self) -> None:
+        """Takes the queries that are queued in the UDP sockets, and no more."""
         for udp in self._udp:
             udp.stop_reading()
+
+    async def drain_connections(self, grace_s: float) -> None:
+        """Takes no more over TCP; returns when the clients have what they asked for."""
         await asyncio.gather(*(tcp.close(grace_s) for tcp in self._tcp))
 
     def close(self) -> None:

@@ -220,6 +220,10 @@ class Batch:
         at, length = _IOVEC.unpack(self.iovecs[_reply_slice(slot)])
         return self.octets[start : start + 2] + ctypes.string_at(at, length)
 
+    def unsent(self, slot: int) -> tuple[bytes, bytes]:
+        """Returns reply and peer of a slot that ``send`` had no room for, for ``send_late``."""
+        return self.reply(slot), self.peer(slot)
+
     def send_late(self, replies: Sequence[tuple[bytes, bytes]]) -> int:
         """Sends whole replies, each with its peer; returns how many of them went out.
 

@@ -223,17 +223,27 @@ class BatchUdpServer(UdpServer):
 
     def _send_run(self, first: int, end: int) -> None:
         """Sends the replies of the slots from ``first`` up to ``end``."""
+        self._send_all(first, end, self._batch.send, self._batch.unsent)
+
+    def _send_all(
+        self,
+        first: int,
+        end: int,
+        send: Callable[[int, int], int],
+        unsent: Callable[[int], tuple[bytes, bytes]],
+    ) -> None:
+        """Has ``send`` send from ``first`` up to ``end``; what finds no room waits for it."""
         while first < end:
             try:
-                sent = self._batch.send(first, end - first)
+                sent = send(first, end - first)
             except OSError as error:
                 self._count_hopeless(error)
                 first += 1
                 continue
             first += sent
             if not sent:
-                for slot in range(first, end):
-                    self._wait_for_room(self._batch.reply(slot), self._batch.peer(slot))
+                for index in range(first, end):
+                    self._wait_for_room(*unsent(index))
                 return
 
     def deliver(self, client: bytes, reply: bytes) -> None:
@@ -253,19 +263,12 @@ class BatchUdpServer(UdpServer):
             for reply, client in late:
                 self._wait_for_room(reply, client)
             return
-        first = 0
-        while first < len(late):
-            try:
-                sent = self._batch.send_late(late[first : first + mmsg.SLOTS])
-            except OSError as error:
-                self._count_hopeless(error)
-                first += 1
-                continue
-            first += sent
-            if not sent:
-                for reply, client in late[first:]:
-                    self._wait_for_room(reply, client)
-                return
+        self._send_all(
+            0,
+            len(late),
+            lambda first, _: self._batch.send_late(late[first : first + mmsg.SLOTS]),
+            late.__getitem__,
+        )
 
     def _send_now(self, reply: bytes, client: bytes) -> bool:
         return self._batch.send_late([(reply, client)]) == 1

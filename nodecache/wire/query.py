@@ -110,7 +110,7 @@ class Query:
         return (
             self.qname
             + self.octets[self.question_end - 4 : self.question_end]
-            + KEY_END[kept_apart]
+            + _KEY_END[kept_apart]
         )
 
     @property
@@ -119,7 +119,7 @@ class Query:
         return self.dnssec_ok or bool(self.flags & AD)
 
 
-KEY_END = tuple(bytes([n]) for n in range(8))
+_KEY_END = tuple(bytes([n]) for n in range(8))
 
 
 def name_end(octets: bytes, start: int) -> int:
@@ -204,11 +204,8 @@ def _read_records(query: Query) -> Refusal | None:
     """Takes the OPT record into ``query``; every octet of the message must be accounted for."""
     octets, question_end = query.octets, query.question_end
     if octets[6:12] == _ONE_ADDITIONAL and _is_bare_opt(octets, question_end):
-        # What stubs send, without the walk (1.5 us less). The version must be 0.
-        _, _, size, _, _, flags, _ = OPT_FIXED.unpack_from(octets, question_end)
-        query.has_edns = True
-        query.dnssec_ok = flags >= EDNS_DO
-        query.payload_size = max(size, MIN_PAYLOAD_OCTETS)
+        # What stubs send, without the walk (1.5 us less).
+        _read_opt(query, question_end, len(octets))
         return None
     _, _, _, ancount, nscount, arcount = HEADER.unpack_from(octets)
     before = ancount + nscount

@@ -79,6 +79,36 @@ def test_datagrams_that_wait_in_the_socket_are_answered_before_the_end(
     assert all(addresses(reply) == [right_address("warm.test")] for reply in replies)
 
 
+def test_misses_that_wait_in_the_socket_are_asked_for_before_the_end(
+    daemon_for: StartDaemon, scripted: ScriptedUpstream
+) -> None:
+    daemon = daemon_for(scripted)
+    names = {f"queued{n}.wait-300.test" for n in range(COUNT)}
+    with udp_socket(daemon) as sock:
+        daemon.process.send_signal(signal.SIGSTOP)
+        for name in names:
+            sock.send(make_query(name).to_wire())
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.process.send_signal(signal.SIGCONT)
+        sock.settimeout(3)
+        replies = [dns.message.from_wire(sock.recv(65535)) for _ in names]
+    assert {reply.question[0].name.to_text().rstrip(".") for reply in replies} == names
+    assert all(len(addresses(reply)) == 1 for reply in replies)
+    assert daemon.process.wait(PATIENCE_S) == 0
+
+
+def test_a_pidfile_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+    pidfile.write_text("1\n")
+    port = free_port()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((HOST, port))
+        text = corefile(port, free_port(), "127.0.0.53", "300", "")
+        done = run_to_its_end(tmp_path, text, "-pidfile", str(pidfile))
+    assert done.returncode == 1
+    assert pidfile.read_text() == "1\n"
+
+
 def test_it_ends_at_once_when_nothing_is_under_way(
     daemon_for: StartDaemon, scripted: ScriptedUpstream
 ) -> None:
@@ -194,11 +224,11 @@ def test_it_answers_soon_and_stays_small(
         )
 
 
-def run_to_its_end(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+def run_to_its_end(folder: Path, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
     """Runs a daemon that cannot serve, and returns what it said."""
     path = folder / "Corefile"
     path.write_text(text)
-    command = daemon_command(path, HOST, free_port())
+    command = [*daemon_command(path, HOST, free_port()), *flags]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT, check=False
     )
