@@ -182,9 +182,14 @@ class ScriptedUpstream:
         assert self._udp is not None
         self._server.close()
         self._udp.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        me, others = asyncio.current_task(), asyncio.all_tasks()
+        while others:
+            # Connections that were accepted just now get as far as _accept, which closes them.
+            await asyncio.sleep(0.01)
+            others = {task for task in asyncio.all_tasks() if task is not me}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
