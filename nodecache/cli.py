@@ -5,12 +5,10 @@ Exit codes: 0 served to the end, 1 the machine refused something, 2 the configur
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import nodecache
 from nodecache.config.assemble import Template, assemble, read_template, sorted_faults
@@ -19,14 +17,13 @@ from nodecache.config.directives import DIRECTIVES
 from nodecache.config.flags import Flags, help_text, parse_flags
 from nodecache.config.model import Config
 from nodecache.config.values import printable
-from nodecache.config.words import MAX_TEXT_CHARACTERS
 from nodecache.errors import ConfigError, Fault, SocketError
+from nodecache.loading import FileReader, write_whole
 
 EXIT_MACHINE = 1
 EXIT_CONFIGURATION = 2
 
 _MAX_EXCERPT = 120  # characters of a faulty line that are shown
-_MAX_OCTETS = 4 * MAX_TEXT_CHARACTERS  # UTF-8 takes at most four octets a character
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,40 +108,3 @@ def _serve(config: Config) -> int:
     except SocketError as error:
         sys.stderr.write(f"nodecache: {printable(str(error))}\n")
         return EXIT_MACHINE
-
-
-class FileReader:
-    """A Reader (see corefile.py) on the real file system."""
-
-    def read_text(self, path: str) -> str:
-        """Returns the whole text; raises OSError, or ValueError when it is no UTF-8 or too big."""
-        with Path(path).open("rb") as file:
-            octets = file.read(_MAX_OCTETS + 1)
-        if len(octets) > _MAX_OCTETS:
-            raise ValueError("it is longer than 4 MiB")
-        return octets.decode("utf-8")
-
-    def glob(self, pattern: str) -> list[str]:
-        """Returns the paths that match, sorted, without hidden files."""
-        return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute pattern
-
-    def exists(self, path: str) -> bool:
-        """Returns whether there is such a file or directory."""
-        try:
-            return Path(path).exists()
-        except (OSError, ValueError):
-            return False
-
-
-def write_whole(path: str, text: str) -> None:
-    """Writes ``text`` to ``path`` so that a reader sees the old or the new file, never a part.
-
-    Raises OSError; then ``path`` is as it was.
-    """
-    target = Path(path).resolve()
-    draft = target.with_name(f".{target.name}.new")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -11,9 +11,10 @@ from types import ModuleType
 import pytest
 
 import nodecache
-from nodecache.cli import FileReader, main
+from nodecache.cli import main
 from nodecache.config.model import Config
 from nodecache.errors import SocketError
+from nodecache.loading import FileReader
 
 GOOD = ".:5305 {\n    bind 127.0.0.15\n    forward . 127.0.0.53:5300\n}\n"
 

@@ -21,7 +21,7 @@ LAYERS = [
     {"cache"},
     {"engine"},
     {"net", "host", "telemetry", "webhook"},
-    {"listeners"},
+    {"listeners", "loading"},
     {"daemon"},
     {"cli"},
     {"__main__"},

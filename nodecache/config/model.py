@@ -231,6 +231,104 @@ class ErrorsPolicy:
     consolidate: tuple[ErrorRule, ...] = ()
 
 
+class Match(enum.Enum):
+    """How a name is compared in ``rewrite``."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    SUFFIX = "suffix"
+    SUBSTRING = "substring"
+    REGEX = "regex"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """One rule of ``rewrite``."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTemplate:
+    """One ``template`` directive."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostsTable:
+    """The ``hosts`` directive.
+
+    Attributes:
+        zones: Names below these are answered for.
+        addresses: Name in wire format -> its addresses, as (name, addresses) pairs.
+        names: Reverse name in wire format -> the host names of that address, in wire format.
+        ttl_s: TTL of all answers.
+        fallthrough: None: names without an entry get NXDOMAIN; else zones whose names go on.
+        file: What it was read from, "" without a file (for coredns_hosts_entries).
+        entries: Lines that took effect.
+    """
+
+    zones: tuple[Name, ...]
+    addresses: tuple[tuple[bytes, tuple[str, ...]], ...] = ()
+    names: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
+    ttl_s: int = 3600
+    fallthrough: tuple[Name, ...] | None = None
+    file: str = ""
+    entries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dns64:
+    """The ``dns64`` directive: AAAA records made of A records (RFC 6147).
+
+    Attributes:
+        prefix: IPv6 network, length 32, 40, 48, 56, 64 or 96.
+        translate_all: Also where there is an AAAA record.
+        allow_ipv4: Also for queries that arrive over IPv4.
+    """
+
+    prefix: str = "64:ff9b::/96"
+    translate_all: bool = False
+    allow_ipv4: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBalance:
+    """The ``loadbalance`` directive: the order of A, AAAA and MX records in each reply.
+
+    Attributes:
+        weights: For ``weighted``: name in wire format -> (address, weight) pairs.
+        prefer: For ``prefer``: networks whose addresses come first, in this order.
+    """
+
+    weights: tuple[tuple[bytes, tuple[tuple[str, int], ...]], ...] = ()
+    prefer: tuple[str, ...] = ()
+
+
+class LogClass(enum.Enum):
+    """Which responses a ``log`` line is about."""
+
+    ALL = "all"
+    SUCCESS = "success"
+    DENIAL = "denial"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class LogRule:
+    """One ``log`` directive: queries below ``zones`` whose response is of ``classes``."""
+
+    zones: tuple[Name, ...]
+    template: str
+    classes: frozenset[LogClass] = frozenset((LogClass.ALL,))
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The ``timeouts`` directive, for TCP clients; None keeps our own time."""
+
+    read_s: float | None = None
+    write_s: float | None = None
+    idle_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class HealthEndpoint:
     """The ``health`` directive: where /health answers, and how long lameduck lasts."""
@@ -252,6 +350,16 @@ class ServerBlock:
         forwards: In the order of the Corefile; empty means everything is REFUSED.
         prometheus: Where /metrics answers, or None.
         health: Where /health answers, or None.
+        ready: Where /ready answers, or None.
+        pprof: Where the profiler answers, or None.
+        bufsize: Most octets of a UDP reply, and of what an upstream may send over UDP.
+        logs: Which queries are logged, and how; empty for none.
+        dns64, loadbalance: What is done to a reply in front of the cache.
+        rewrites, templates, hosts: What stands behind the cache, before ``forward``.
+        is_loop_checked: Whether a forwarding loop is looked for (``loop``).
+        is_whoami: Whether what ``forward`` does not take is answered with the client's address.
+        is_debug: Whether debugging lines are logged.
+        timeouts: For TCP clients.
         directives: Names of all directives present (for coredns_plugin_enabled).
         file: Corefile path as given.
         line: Line of the block's first key.
@@ -265,6 +373,19 @@ class ServerBlock:
     forwards: tuple[ForwardPolicy, ...] = ()
     prometheus: Address | None = None
     health: HealthEndpoint | None = None
+    ready: Address | None = None
+    pprof: Address | None = None
+    bufsize: int | None = None
+    logs: tuple[LogRule, ...] = ()
+    dns64: Dns64 | None = None
+    loadbalance: LoadBalance | None = None
+    rewrites: tuple[Rewrite, ...] = ()
+    templates: tuple[AnswerTemplate, ...] = ()
+    hosts: HostsTable | None = None
+    is_loop_checked: bool = False
+    is_whoami: bool = False
+    is_debug: bool = False
+    timeouts: Timeouts | None = None
     directives: tuple[str, ...] = ()
     file: str = ""
     line: int = 0
