@@ -29,12 +29,21 @@ _OPCODE_AND_RD_CD = 0x7800 | RD | CD
 _EDE = struct.Struct("!HHH")
 
 
-def compose_opt(dnssec_ok: bool, rcode: int = 0, extended_error: int | None = None) -> bytes:
-    """Returns our OPT record: 1232 octets, DO mirrored, an RFC 8914 code if given."""
-    options = b"" if extended_error is None else _EDE.pack(OPTION_EXTENDED_ERROR, 2, extended_error)
+def extended_error(code: int, text: bytes = b"") -> bytes:
+    """Returns an Extended DNS Error as an EDNS option (RFC 8914 section 2)."""
+    return _EDE.pack(OPTION_EXTENDED_ERROR, 2 + len(text), code) + text
+
+
+def compose_opt(
+    dnssec_ok: bool,
+    rcode: int = 0,
+    payload_octets: int = OUR_PAYLOAD_OCTETS,
+    options: bytes = b"",
+) -> bytes:
+    """Returns our OPT record, DO mirrored."""
     flags = EDNS_DO if dnssec_ok else 0
-    size = len(options)
-    return OPT_FIXED.pack(0, TYPE_OPT, OUR_PAYLOAD_OCTETS, rcode >> 4, 0, flags, size) + options
+    fixed = (0, TYPE_OPT, payload_octets, rcode >> 4, 0, flags, len(options))
+    return OPT_FIXED.pack(*fixed) + options
 
 
 _OPT = compose_opt(dnssec_ok=False)
@@ -47,7 +56,7 @@ def compose_ends(
     counts: tuple[int, int, int],
     records_octets: int,
     limit: int,
-    extended_error: int | None = None,
+    options: bytes = b"",
 ) -> tuple[bytes, bytes, bool]:
     """Returns what stands before and behind the records of a reply, and whether they fit.
 
@@ -59,7 +68,7 @@ def compose_ends(
         counts: ANCOUNT, NSCOUNT, ARCOUNT of the records.
         records_octets: Their length, names compressed against the same question.
         limit: Most octets that the whole reply may have.
-        extended_error: RFC 8914 code, sent only to who has EDNS.
+        options: EDNS options in wire format, sent only to who has EDNS.
     """
     word = QR | flags & (AA | RA | AD | 0xF) | query.flags & (RD | CD)
     if word & AD and not query.wants_ad:
@@ -67,8 +76,8 @@ def compose_ends(
     question = query.octets[HEADER_OCTETS : query.question_end]
     opt = b""
     if query.has_edns:
-        if extended_error is not None:
-            opt = compose_opt(query.dnssec_ok, 0, extended_error)
+        if options:
+            opt = compose_opt(query.dnssec_ok, options=options)
         else:
             opt = _OPT_DO if query.dnssec_ok else _OPT
     if HEADER_OCTETS + len(question) + records_octets + len(opt) > limit:
@@ -84,16 +93,11 @@ def compose_reply(
     counts: tuple[int, int, int],
     records: bytes,
     limit: int,
-    extended_error: int | None = None,
+    options: bytes = b"",
 ) -> bytes:
     """Returns the reply to ``query`` without its ID; arguments as in ``compose_ends``."""
-    head, tail, fits = compose_ends(query, flags, counts, len(records), limit, extended_error)
+    head, tail, fits = compose_ends(query, flags, counts, len(records), limit, options)
     return head + records + tail if fits else head + tail
-
-
-def compose_error(query: Query, rcode: int, extended_error: int | None = None) -> bytes:
-    """Returns a reply without records to ``query``, without its ID. RA is set: we do forward."""
-    return compose_reply(query, RA | rcode, (0, 0, 0), b"", 512, extended_error)
 
 
 def compose_refusal(octets: bytes, refusal: Refusal) -> bytes:
@@ -108,7 +112,13 @@ def compose_refusal(octets: bytes, refusal: Refusal) -> bytes:
     return _REST.pack(word, bool(question), 0, 0, bool(opt)) + question + opt
 
 
-def compose_upstream_query(question: bytes, flags: int, dnssec_ok: bool) -> bytes:
+def compose_upstream_query(
+    question: bytes,
+    flags: int,
+    dnssec_ok: bool,
+    payload_octets: int = OUR_PAYLOAD_OCTETS,
+    options: bytes = b"",
+) -> bytes:
     """Returns the canonical query to an upstream, without its ID.
 
     Args:
@@ -116,6 +126,9 @@ def compose_upstream_query(question: bytes, flags: int, dnssec_ok: bool) -> byte
         flags: Of these RD and CD are passed on; AD is set, so that the answer shows whether the
             upstream validated it (RFC 6840 section 5.7).
         dnssec_ok: DO of our OPT record. No option of the stub is passed on.
+        payload_octets: What the upstream may send over UDP.
+        options: EDNS options of our own, in wire format.
     """
     word = flags & (RD | CD) | AD
-    return _REST.pack(word, 1, 0, 0, 1) + question + (_OPT_DO if dnssec_ok else _OPT)
+    opt = compose_opt(dnssec_ok, payload_octets=payload_octets, options=options)
+    return _REST.pack(word, 1, 0, 0, 1) + question + opt

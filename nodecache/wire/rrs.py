@@ -13,7 +13,9 @@ from nodecache.wire.const import (
     HEADER,
     HEADER_OCTETS,
     MAX_LABEL_OCTETS,
+    MAX_MESSAGE_OCTETS,
     MAX_NAME_OCTETS,
+    OPT_FIXED,
     RR_FIXED,
     TYPE_CNAME,
     TYPE_DNAME,
@@ -123,6 +125,12 @@ def read_contents(octets: bytes) -> Contents | None:
     return contents
 
 
+def read_options(octets: bytes | None) -> bytes:
+    """Returns the EDNS options of a message in wire format, b"" if there are none."""
+    contents = read_contents(octets) if octets else None
+    return contents.opt[OPT_FIXED.size :] if contents is not None else b""
+
+
 def expand_name(octets: bytes, start: int) -> bytes | None:
     """Returns the name at ``start`` without compression, None if it is broken.
 
@@ -165,7 +173,8 @@ def _expand_rdata(octets: bytes, rtype: int, start: int, end: int) -> bytes | No
         if name is None or position > end:
             return None
         rdata += name
-    return rdata + octets[position:end]
+    rdata += octets[position:end]
+    return rdata if len(rdata) <= MAX_MESSAGE_OCTETS else None
 
 
 def _behind_name(octets: bytes, position: int) -> int:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from nodecache.wire.query import Query, Refusal, scan_query
 from nodecache.wire.reply import (
     compose_ends,
-    compose_error,
     compose_refusal,
     compose_reply,
     compose_upstream_query,
+    extended_error,
 )
 from tests.reference.messages import parse
 from tests.strategies import MadeQuery, MadeResponse, mutated, queries, responses, wire_name
@@ -96,7 +96,7 @@ def test_no_reply_is_longer_than_its_limit_allows(
     made: MadeQuery, limit: int, records: int
 ) -> None:
     query = scanned(made)
-    head, tail, fits = compose_ends(query, RA, (0, 0, 0), records, limit, 22)
+    head, tail, fits = compose_ends(query, RA, (0, 0, 0), records, limit, extended_error(22))
     size = 2 + len(head) + len(tail) + (records if fits else 0)
     assert size <= max(limit, 512)
     assert fits == (2 + len(head) + records + len(tail) <= limit)
@@ -108,11 +108,15 @@ def test_the_question_is_echoed_in_the_case_of_the_client() -> None:
     assert parsed(reply).answer[0].name.to_wire() == QNAME
 
 
+def error_reply(query: Query, rcode: int, options: bytes = b"") -> bytes:
+    return compose_reply(query, RA | rcode, (0, 0, 0), b"", 512, options)
+
+
 def test_an_extended_error_goes_only_to_who_speaks_edns() -> None:
-    plain = parsed(compose_error(query_for(), 2, 22))
+    plain = parsed(error_reply(query_for(), 2, extended_error(22)))
     assert plain.rcode() == dns.rcode.SERVFAIL
     assert plain.edns == -1
-    message = parsed(compose_error(query_for(opt=OPT_DO), 2, 22))
+    message = parsed(error_reply(query_for(opt=OPT_DO), 2, extended_error(22)))
     (option,) = message.options
     assert isinstance(option, dns.edns.EDEOption)
     assert option.code == 22
@@ -121,7 +125,7 @@ def test_an_extended_error_goes_only_to_who_speaks_edns() -> None:
 
 
 def test_an_error_reply_has_no_records() -> None:
-    message = parsed(compose_error(query_for(), 5))
+    message = parsed(error_reply(query_for(), 5))
     assert message.rcode() == dns.rcode.REFUSED
     assert message.sections[1:] == [[], [], []]
     assert len(message.question) == 1
