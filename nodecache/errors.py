@@ -39,11 +39,15 @@ class Fault:
 
 
 class ConfigError(NodecacheError):
-    """The configuration is refused; ``faults`` holds every fault found, in file order."""
+    """The configuration is refused.
 
-    def __init__(self, faults: list[Fault]) -> None:
+    ``faults`` holds every fault found, in file order; ``warnings`` what else is to be said of it.
+    """
+
+    def __init__(self, faults: list[Fault], warnings: tuple[str, ...] = ()) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = faults
+        self.warnings = warnings
 
 
 class SocketError(NodecacheError):

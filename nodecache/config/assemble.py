@@ -6,121 +6,92 @@ here, and what no single block can see: own addresses, and blocks that overlap.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from nodecache.config.corefile import Block, Reader, parse_corefile, reason
-from nodecache.config.directives import DIRECTIVES, read_binds, read_directives
+from nodecache.config.directives.table import DIRECTIVES, read_binds, read_directives
 from nodecache.config.flags import Flags
+from nodecache.config.kubedns import KubeDns, kubedns_files, read_kubedns
 from nodecache.config.model import ROOT, Address, Config, Name, ServerBlock
 from nodecache.config.names import parse_zones
 from nodecache.config.reading import MAX_ITEMS, InterfaceResolver, Scope
-from nodecache.config.values import nearest, parse_ip, parse_port, shown
+from nodecache.config.service import describe_missing
+from nodecache.config.values import parse_port, shown
+from nodecache.config.variables import Filled, fill_variables
 from nodecache.config.words import Report, Word
 from nodecache.errors import ConfigError, Fault
 from nodecache.limits import PORT
 
 _COMMAND_LINE = "command line"
-_MAX_FAULTS = 100
 _MAX_PLACES = 100_000  # zones times addresses of all blocks
-_KUBE_DNS_FOLDER = "/etc/kube-dns"  # read by node-cache when -kubednscm is not given
-_PLACEHOLDER = re.compile(r"__PILLAR__[A-Z_]{0,40}?__(?![A-Z_])|__PROMETHEUS__ENDPOINT__")
-_CLUSTER_DNS = "__PILLAR__CLUSTER__DNS__"
-_STAND_IN = "192.0.2.1"  # a documentation address, so that a line that lacks one still parses
 _OTHER_SCHEMES = frozenset({"tls", "https", "https3", "grpc", "quic"})
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """The Corefile with its variables filled.
+class CorefileText:
+    """The Corefile with its variables filled, and what the kube-dns ConfigMap adds to it.
 
     Attributes:
         path: The file it was read from.
-        text: What is parsed.
-        faults: Why it could not be read or filled.
+        source: As it stands there; columns of faults in ``path`` are columns of this.
+        filled: The same with its variables filled.
+        kubedns: Of the ConfigMap.
+        faults: Why something could not be read or filled.
     """
 
     path: str
-    text: str
+    source: str = ""
+    filled: Filled = field(default_factory=Filled)
+    kubedns: KubeDns = field(default_factory=KubeDns)
     faults: tuple[Fault, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """What -conf is to hold: everything that is in force."""
+        text, more = self.filled.text, self.kubedns.text
+        return f"{text}\n{more}" if more and not text.endswith("\n") else text + more
 
-def read_template(flags: Flags, environ: Mapping[str, str], reader: Reader) -> Template:
+
+def read_template(
+    flags: Flags, environ: Mapping[str, str], reader: Reader, with_kubedns: bool = True
+) -> CorefileText:
     """Reads -basecorefile, or -conf where the former does not exist, and fills the variables.
 
-    Raises nothing: what is wrong stands in ``faults``.
+    Without ``with_kubedns`` the ConfigMap counts as missing. Raises nothing: what is wrong
+    stands in ``faults``.
     """
     path = flags.basecorefile
     if not reader.exists(path) and flags.conf and reader.exists(flags.conf):
         path = flags.conf
+    kubedns = read_kubedns(flags, reader) if with_kubedns else KubeDns()
     try:
-        text = reader.read_text(path)
+        source = reader.read_text(path).removeprefix("\ufeff")
     except (OSError, ValueError) as error:
-        fault = f"cannot read the Corefile: {reason(error)}; name one with -basecorefile FILE"
-        return Template(path, "", (Fault(path, 0, 0, fault),))
-    return _Filler(path, flags, environ).fill(text)
+        text = f"cannot read the Corefile: {reason(error)}; name one with -basecorefile FILE"
+        faults = (Fault(path, 0, 0, text), *kubedns.faults)
+        return CorefileText(path, kubedns=kubedns, faults=faults)
+    filled = fill_variables(source, path, flags, environ, kubedns.upstreams)
+    return CorefileText(path, source, filled, kubedns, (*filled.faults, *kubedns.faults))
 
 
-class _Filler:
-    """Fills the variables of node-cache's template, line by line."""
+@dataclass(slots=True)
+class _SourceReport(Report):
+    """Takes places in the filled text, and gives those in the text that the user wrote."""
 
-    def __init__(self, path: str, flags: Flags, environ: Mapping[str, str]) -> None:
-        self._path = path
-        self._flags = flags
-        self._environ = environ
-        self._faults: list[Fault] = []
+    corefile: CorefileText = field(default_factory=lambda: CorefileText(""))
 
-    def fill(self, text: str) -> Template:
-        lines = [self._fill_line(line, n) for n, line in enumerate(text.split("\n"), 1)]
-        return Template(self._path, "\n".join(lines), tuple(self._faults))
+    def fault_at(self, file: str, line: int, column: int, text: str) -> None:
+        Report.fault_at(self, file, line, self._column(file, line, column), text)
 
-    def _fill_line(self, text: str, number: int) -> str:
-        return _PLACEHOLDER.sub(lambda match: self._value(match, number), text)
+    def warn(self, word: Word, text: str) -> None:
+        column = self._column(word.file, word.line, word.column)
+        Report.warn(self, replace(word, column=column), text)
 
-    def _value(self, match: re.Match[str], line: int) -> str:
-        values = {
-            "__PILLAR__LOCAL__DNS__": self._local_addresses(match),
-            "__PILLAR__DNS__SERVER__": "",
-            "__PILLAR__DNS__DOMAIN__": self._flags.cluster_domain.text.rstrip("."),
-            "__PILLAR__UPSTREAM__SERVERS__": "/etc/resolv.conf",
-            "__PROMETHEUS__ENDPOINT__": self._flags.prometheus_listen,
-        }
-        if match[0] in values:
-            return values[match[0]]
-        if match.string.lstrip().startswith("#"):
-            return match[0]
-        if match[0] == _CLUSTER_DNS:
-            return self._cluster_dns(match, line)
-        hint = nearest(match[0], (*values, _CLUSTER_DNS))
-        self._fault(match, line, f"there is no variable {match[0]}{hint}")
-        return _STAND_IN
-
-    def _local_addresses(self, match: re.Match[str]) -> str:
-        """All -localip values; where a port follows, the first one, since only one fits."""
-        hosts = self._flags.localip
-        if match.string[match.end() : match.end() + 1] != ":":
-            return " ".join(hosts)
-        return f"[{hosts[0]}]" if hosts and ":" in hosts[0] else "".join(hosts[:1])
-
-    def _cluster_dns(self, match: re.Match[str], line: int) -> str:
-        variable = self._flags.upstreamsvc.upper().replace("-", "_") + "_SERVICE_HOST"
-        value = self._environ.get(variable, "")
-        try:
-            return parse_ip(value)
-        except ValueError:
-            found = f"is {shown(value)}, no IP address" if value else "is not set"
-            text = (
-                f"{match[0]} needs the environment variable {variable}, which {found}: create the"
-                f" Service {shown(self._flags.upstreamsvc)} with a ClusterIP before this pod,"
-                " name another one with -upstreamsvc, or write the address here"
-            )
-            self._fault(match, line, text)
-            return _STAND_IN
-
-    def _fault(self, match: re.Match[str], line: int, text: str) -> None:
-        if len(self._faults) < _MAX_FAULTS:
-            self._faults.append(Fault(self._path, line, match.start() + 1, text))
+    def _column(self, file: str, line: int, column: int) -> int:
+        if file != self.corefile.path:
+            return column
+        return self.corefile.filled.source_column(line, column)
 
 
 def assemble(
@@ -128,32 +99,48 @@ def assemble(
     environ: Mapping[str, str],
     reader: Reader,
     *,
-    template: Template | None = None,
+    template: CorefileText | None = None,
     resolve_interface: InterfaceResolver | None = None,
+    with_kubedns: bool = True,
 ) -> Config:
     """Returns the whole configuration.
 
     Args:
         flags: The parsed command line.
-        environ: The process environment.
-        reader: Reads the Corefile, imports and resolv.conf-like files.
+        environ: The process environment; a Service found later is added to it.
+        reader: Reads the Corefile, imports, the ConfigMap and resolv.conf-like files.
         template: What read_template returned, if that was called already.
         resolve_interface: Turns interface names in ``bind`` into addresses.
+        with_kubedns: As for read_template, where ``template`` is not given.
 
     Raises:
-        ConfigError: With every fault, in file order.
+        ConfigError: With every fault, in file order. ``is_in_kubedns`` tells for each whether
+            the kube-dns ConfigMap is to blame.
     """
-    template = template or read_template(flags, environ, reader)
-    scope = Scope(report := Report(list(template.faults)), reader, resolve_interface)
-    _check_kubedns(flags, scope)
-    tree = parse_corefile(template.text, template.path, environ, reader, report)
-    blocks = _read_blocks(tree, flags, scope)
-    if not blocks and not report.faults:
+    template = template or read_template(flags, environ, reader, with_kubedns=with_kubedns)
+    filled, kubedns = template.filled, template.kubedns
+    report = _SourceReport([*template.faults], corefile=template)
+    scope = Scope(report, reader, resolve_interface)
+    tree = parse_corefile(filled.text, template.path, environ, reader, report)
+    blocks = _read_blocks((*tree, *kubedns.blocks), flags, scope)
+    if not tree and not report.faults:
         report.fault_at(template.path, 0, 0, "no server block: begin with a line such as '.:53 {'")
+    warnings = (*filled.warnings, *kubedns.warnings, *report.warnings)
     if report.faults:
-        raise ConfigError(sorted_faults(report.faults, template.path))
+        raise ConfigError(sorted_faults(report.faults, template.path), warnings)
+    missing = filled.missing_service
+    return replace(
+        _config_of(flags),
+        blocks=blocks,
+        missing_service=describe_missing(missing, environ, reader) if missing else None,
+        warnings=warnings,
+    )
+
+
+def _config_of(flags: Flags) -> Config:
+    """What the command line alone decides."""
     return Config(
-        blocks,
+        (),
         setup_metrics=flags.metrics_listen,
         cache_octets=flags.cache_octets,
         cluster_domain=flags.cluster_domain,
@@ -161,7 +148,9 @@ def assemble(
         max_inflight=flags.max_inflight,
         quiet=flags.quiet,
         pidfile=flags.pidfile,
-        warnings=(*report.warnings, *_idle_warnings(scope)),
+        log_format=flags.log_format,
+        legacy_metrics=flags.legacy_metrics,
+        is_watched=flags.watch,
     )
 
 
@@ -169,23 +158,6 @@ def sorted_faults(faults: list[Fault], main_file: str) -> list[Fault]:
     """Returns the faults in order: command line, Corefile, then imported files by name."""
     ranks = {_COMMAND_LINE: 0, main_file: 1}
     return sorted(faults, key=lambda f: (ranks.get(f.file, 2), f.file, f.line, f.column))
-
-
-def _check_kubedns(flags: Flags, scope: Scope) -> None:
-    """Refuses a kube-dns ConfigMap: this release does not read it, and it would matter."""
-    folder = flags.kubednscm or _KUBE_DNS_FOLDER
-    if scope.reader.glob(f"{folder}/*"):
-        text = (
-            f"the kube-dns ConfigMap in {shown(folder)} is not read by this release: move its stub"
-            " domains into the Corefile and give -kubednscm a folder that is empty or missing"
-        )
-        scope.report.fault_at(_COMMAND_LINE, 0, 0, text)
-
-
-def _idle_warnings(scope: Scope) -> Iterator[str]:
-    for name, words in scope.idle_directives.items():
-        places = ", ".join(f"{word.file}:{word.line}" for word in words[:10])
-        yield f"'{name}' is recognised and has no effect in this release ({places})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +172,7 @@ class _Key:
 def _read_blocks(tree: tuple[Block, ...], flags: Flags, scope: Scope) -> tuple[ServerBlock, ...]:
     keys = [_read_keys(block, flags.dns_port, scope) for block in tree]
     binds = [read_binds(block, scope) for block in tree]
-    _check_overlaps(keys, binds, scope)
+    _check_overlaps(keys, binds, kubedns_files(flags), scope)
     scope = replace(scope, own_addresses=_own_addresses(flags, keys, binds))
     return tuple(
         server
@@ -288,7 +260,12 @@ def _parse_key(text: str, default_port: int) -> tuple[tuple[Name, ...], int]:
     return parse_zones(zone or "."), parse_port(port) if port else default_port
 
 
-def _check_overlaps(keys: list[list[_Key]], binds: list[tuple[str, ...]], scope: Scope) -> None:
+def _check_overlaps(
+    keys: list[list[_Key]],
+    binds: list[tuple[str, ...]],
+    additions: tuple[str, ...],
+    scope: Scope,
+) -> None:
     """Faults a zone that two blocks would serve on the same port of the same address."""
     # Host "" stands for every address, and so does the second table for any address at all.
     by_host: dict[tuple[Name, int, str], _Key] = {}
@@ -304,14 +281,15 @@ def _check_overlaps(keys: list[list[_Key]], binds: list[tuple[str, ...]], scope:
             if not bind and place in by_port:
                 others.append(by_port[place])
             if others:
-                scope.report.fault(key.word, _overlap(key, others[0]))
+                scope.report.fault(key.word, _overlap(key, others[0], additions))
             by_port.setdefault(place, key)
             for host in bind or ("",):
                 by_host.setdefault((*place, host), key)
 
 
-def _overlap(key: _Key, other: _Key) -> str:
+def _overlap(key: _Key, other: _Key, additions: tuple[str, ...]) -> str:
+    way_out = "remove it here or there" if key.word.file in additions else "merge the two"
     return (
         f"zone {key.zone.text} on port {key.port} is already served by the block in"
-        f" {other.word.file}:{other.word.line}: merge the two, or bind different addresses"
+        f" {other.word.file}:{other.word.line}: {way_out}, or bind different addresses"
     )

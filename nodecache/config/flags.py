@@ -6,11 +6,12 @@ Syntax is that of Go's flag package, as node-cache has it: one dash or two, ``-f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nodecache import limits
-from nodecache.config.model import CLUSTER_DOMAIN, Address, Name, NxdomainScope
+from nodecache.config.model import CLUSTER_DOMAIN, Address, LogFormat, Name, NxdomainScope
 from nodecache.config.names import parse_name
 from nodecache.config.reading import one_of
 from nodecache.config.values import (
@@ -26,6 +27,9 @@ from nodecache.config.values import (
 )
 from nodecache.errors import Fault
 
+_MAX_LOCAL_ADDRESSES = 100
+# A Service's name is a label of RFC 1035 section 2.3.1.
+_SERVICE = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _METRICS_DEFAULT = Address("0.0.0.0", 9353)  # noqa: S104 - node-cache's default
 
 
@@ -35,6 +39,10 @@ class Flags:
 
     Attributes:
         localip: Addresses of -localip, each once.
+        corefile, reload_with_signal: Accepted and without effect.
+        upstreamsvc: "" when the Corefile needs no Service.
+        kubednscm: "" for /etc/kube-dns, which need not exist.
+        watch: Changed files are loaded without a signal.
         sync_interval_s: Seconds between checks of interface and rules.
         metrics_listen: None when -metrics-listen-address is empty.
         prometheus_listen: Text for __PROMETHEUS__ENDPOINT__.
@@ -53,6 +61,7 @@ class Flags:
     upstreamsvc: str = "kube-dns"
     kubednscm: str = ""
     cache_octets: int = 32 * 1024 * 1024
+    watch: bool = True
     nxdomain_scope: NxdomainScope = NxdomainScope.CLUSTER
     max_inflight: int = 10_000
     setup_interface: bool = True
@@ -63,6 +72,8 @@ class Flags:
     health_port: int = 8080
     reload_with_signal: bool = False
     pidfile: str = ""
+    log_format: LogFormat = LogFormat.TEXT
+    legacy_metrics: bool = False
     quiet: bool = False
     plugins: bool = False
     version: bool = False
@@ -105,7 +116,15 @@ def _parse_truth(text: str) -> bool:
 def _parse_localip(text: str) -> tuple[str, ...]:
     """A comma list; empty items, such as after a trailing comma, are left out."""
     hosts = [parse_ip(item.strip()) for item in text.split(",") if item.strip()]
+    if len(hosts) > _MAX_LOCAL_ADDRESSES:
+        raise ValueError(f"give at most {_MAX_LOCAL_ADDRESSES} addresses")
     return tuple(dict.fromkeys(hosts))
+
+
+def _parse_service(text: str) -> str:
+    if text and not _SERVICE.fullmatch(text):
+        raise ValueError(f"{shown(text)} is no name of a Service: write one such as kube-dns")
+    return text
 
 
 def _parse_sync_interval_s(text: str) -> float:
@@ -130,6 +149,7 @@ def _boolean(name: str, field: str, default: str, text: str) -> Flag:
 
 _PORT = within(parse_integer, limits.PORT)
 _SCOPES = one_of({scope.value: scope for scope in NxdomainScope})
+_FORMATS = one_of({form.value: form for form in LogFormat})
 
 # Group title -> rows, in the order of --help.
 TABLE: dict[str, tuple[Flag, ...]] = {
@@ -169,12 +189,20 @@ TABLE: dict[str, tuple[Flag, ...]] = {
             "names below it are cluster names; fills __PILLAR__DNS__DOMAIN__",
         ),
         Flag(
-            ("upstreamsvc",), "upstreamsvc", "SERVICE", str, "kube-dns",
+            ("upstreamsvc",), "upstreamsvc", "SERVICE", _parse_service, "kube-dns",
             "Service whose <NAME>_SERVICE_HOST fills __PILLAR__CLUSTER__DNS__",
         ),
         Flag(
-            ("kubednscm",), "kubednscm", "FOLDER", str, "none",
-            "kube-dns ConfigMap; must be empty or missing in this release",
+            ("kubednscm",), "kubednscm", "FOLDER", str, "/etc/kube-dns if it exists",
+            "kube-dns ConfigMap: stubDomains and upstreamNameservers",
+        ),
+        _boolean(
+            "watch", "watch", "true",
+            "load changed files within 2 s, not only on SIGUSR1 and SIGHUP",
+        ),
+        _boolean(
+            "reloadwithsignal", "reload_with_signal", "false",
+            "without effect: changed files are loaded anyway, see -watch",
         ),
     ),
     "Cache and load": (
@@ -207,12 +235,19 @@ TABLE: dict[str, tuple[Flag, ...]] = {
             ("health-port",), "health_port", "PORT", _PORT, "8080",
             "port of /health in the rules",
         ),
-        _boolean("reloadwithsignal", "reload_with_signal", "false", "must be false"),
     ),
     "Process": (
         Flag(
             ("pidfile",), "pidfile", "FILE", str, "none",
             "written once all listeners are up",
+        ),
+        Flag(
+            ("log-format",), "log_format", "text|json", _FORMATS, "text",
+            "how lines of the log are written",
+        ),
+        _boolean(
+            "legacy-metrics", "legacy_metrics", "false",
+            "also the coredns_forward_* series of images up to 1.23.1",
         ),
         _boolean("quiet", "quiet", "false", "no start-up lines"),
         _boolean("plugins", "plugins", "false", "list all directives and end"),
@@ -345,6 +380,4 @@ def _refusals(flags: Flags) -> list[str]:
             "this release sets up neither the interface nor packet filter rules:"
             f" add {' '.join(missing)} to the command line"
         )
-    if flags.reload_with_signal:
-        refusals.append("this release does not reload: remove -reloadwithsignal")
     return refusals

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from nodecache.config.directives.rendering import RecordText
+
 
 @dataclass(frozen=True, slots=True)
 class Name:
@@ -119,7 +121,7 @@ class ForwardPolicy:
     Attributes:
         origin: FROM: names outside it are not forwarded (REFUSED).
         upstreams: In the order of the Corefile; empty when the resolv.conf that it names holds
-            no usable nameserver (SERVFAIL then).
+            no usable nameserver, or the upstream Service is not known yet (REFUSED then).
         except_zones: Names below these are not forwarded.
         selection: Which upstream is tried first.
         max_concurrent: Exchanges in flight above which misses are REFUSED; 0 means no limit here.
@@ -213,8 +215,9 @@ class CachePolicy:
 class ErrorRule:
     """One ``consolidate`` line: errors matching ``pattern`` are logged once per interval.
 
-    ``pattern`` compiles as a regular expression; ``level`` is warning, error, info or debug;
-    with ``show_first`` the first error of an interval is logged as it happens.
+    ``pattern`` is a regular expression about the text of the error (directives/patterns.py reads
+    it); ``level`` is warning, error, info or debug; with ``show_first`` the first error of an
+    interval is logged as it happens.
     """
 
     interval_s: float
@@ -242,13 +245,157 @@ class Match(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rewrite:
-    """One rule of ``rewrite``."""
+class NameTest:
+    """Which names a rule of ``rewrite`` is about.
+
+    ``text`` is a regular expression for REGEX, else lower case with the final dot.
+    """
+
+    match: Match
+    text: str
+
+
+class AnswerPart(enum.Enum):
+    """Which names in the records of a response are changed: owners, or those in the RDATA."""
+
+    NAME = "name"
+    VALUE = "value"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRewrite:
+    """``answer name|value PATTERN TO``: names that match become ``to``, groups filled in."""
+
+    part: AnswerPart
+    pattern: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteName:
+    """A ``name`` rule.
+
+    Attributes:
+        test: Which QNAMEs it changes.
+        to: What the part that matched becomes, for REGEX the whole name with groups filled in.
+        is_last: ``stop``: no rule follows this one where it applied; so in all rules.
+        is_auto: Names in the response are changed back.
+        answers: Further changes of the response, done in reverse order.
+    """
+
+    test: NameTest
+    to: str
+    is_last: bool = True
+    is_auto: bool = False
+    answers: tuple[AnswerRewrite, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteType:
+    """A ``type`` rule: QTYPE ``before`` becomes ``after``."""
+
+    before: int
+    after: int
+    is_last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteClass:
+    """A ``class`` rule: QCLASS ``before`` becomes ``after``."""
+
+    before: int
+    after: int
+    is_last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteTtl:
+    """A ``ttl`` rule: all TTLs are brought into the range of seconds, both ends included."""
+
+    test: NameTest
+    least_s: int
+    most_s: int
+    is_last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteRcode:
+    """A ``rcode`` rule: response code ``before`` becomes ``after``, both below 16."""
+
+    test: NameTest
+    before: int
+    after: int
+    is_last: bool = True
+
+
+class EdnsAction(enum.Enum):
+    """What becomes of an EDNS option of the query to the upstream."""
+
+    SET = "set"
+    APPEND = "append"
+    REPLACE = "replace"
+    UNSET = "unset"
+
+
+class EdnsVariable(enum.Enum):
+    """What an EDNS option may hold that differs from question to question."""
+
+    QNAME = "{qname}"
+    QTYPE = "{qtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteEdns:
+    """An ``edns0`` rule about the option ``code`` (0 to 65535) and its octets."""
+
+    action: EdnsAction
+    code: int
+    data: bytes | EdnsVariable = b""
+    is_last: bool = True
+
+
+Rewrite = RewriteName | RewriteType | RewriteClass | RewriteTtl | RewriteRcode | RewriteEdns
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression that was understood: config/directives/patterns.py makes and matches it.
+
+    Attributes:
+        text: As it was written.
+        groups: The name of each group, "" without one; the first is the whole match.
+        steps: How large it is, 4000 at most.
+    """
+
+    text: str
+    groups: tuple[str, ...]
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerTemplate:
-    """One ``template`` directive."""
+    """One ``template`` directive.
+
+    Attributes:
+        rclass, rtype: CLASS and TYPE that it answers, 255 for any.
+        zones: Names below these are answered for, at least one.
+        patterns: The first one that matches the QNAME counts; empty matches everything.
+        answer, authority, additional: The records to make, by section.
+        rcode: 0 to 15.
+        extended_error: RFC 8914 code and text, None for none.
+        fallthrough: None: what no pattern matches gets SERVFAIL; else zones whose names go on.
+    """
+
+    rclass: int
+    rtype: int
+    zones: tuple[Name, ...]
+    patterns: tuple[Pattern, ...] = ()
+    answer: tuple[RecordText, ...] = ()
+    authority: tuple[RecordText, ...] = ()
+    additional: tuple[RecordText, ...] = ()
+    rcode: int = 0
+    extended_error: tuple[int, str] | None = None
+    fallthrough: tuple[Name, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,19 +404,23 @@ class HostsTable:
 
     Attributes:
         zones: Names below these are answered for.
-        addresses: Name in wire format -> its addresses, as (name, addresses) pairs.
-        names: Reverse name in wire format -> the host names of that address, in wire format.
+        addresses: (name, addresses) pairs: name in wire format, ``*`` as its first label for any
+            one label there; addresses as RDATA of A (4 octets) and AAAA (16 octets).
+        names: (reverse name, host names) pairs, all in wire format.
         ttl_s: TTL of all answers.
-        fallthrough: None: names without an entry get NXDOMAIN; else zones whose names go on.
+        fallthrough: None: names without an entry get SERVFAIL; else zones whose names go on.
+        passes_other_types: Also where an entry exists and neither A nor AAAA is asked
+            (``fallthrough_unsupported``).
         file: What it was read from, "" without a file (for coredns_hosts_entries).
-        entries: Lines that took effect.
+        entries: Addresses and reverse names, as coredns_hosts_entries counts them.
     """
 
     zones: tuple[Name, ...]
-    addresses: tuple[tuple[bytes, tuple[str, ...]], ...] = ()
+    addresses: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
     names: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
     ttl_s: int = 3600
     fallthrough: tuple[Name, ...] | None = None
+    passes_other_types: bool = False
     file: str = ""
     entries: int = 0
 
@@ -294,11 +445,14 @@ class LoadBalance:
     """The ``loadbalance`` directive: the order of A, AAAA and MX records in each reply.
 
     Attributes:
-        weights: For ``weighted``: name in wire format -> (address, weight) pairs.
-        prefer: For ``prefer``: networks whose addresses come first, in this order.
+        is_weighted: One address is chosen by weight and comes first; nothing is shuffled.
+        weights: Name in wire format -> (RDATA of an address, weight from 1 to 255) pairs;
+            addresses without one weigh 1.
+        prefer: Networks whose addresses come first, in this order.
     """
 
-    weights: tuple[tuple[bytes, tuple[tuple[str, int], ...]], ...] = ()
+    is_weighted: bool = False
+    weights: tuple[tuple[bytes, tuple[tuple[bytes, int], ...]], ...] = ()
     prefer: tuple[str, ...] = ()
 
 
@@ -313,7 +467,10 @@ class LogClass(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class LogRule:
-    """One ``log`` directive: queries below ``zones`` whose response is of ``classes``."""
+    """One ``log`` directive: queries below ``zones`` whose response is of ``classes``.
+
+    ``template`` has its shortcuts filled in, and no placeholder that does not exist.
+    """
 
     zones: tuple[Name, ...]
     template: str
@@ -398,6 +555,30 @@ class NxdomainScope(enum.Enum):
     ALL = "all"
 
 
+class LogFormat(enum.Enum):
+    """How a line of the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class MissingService:
+    """The upstream Service that a ``forward`` needs and the environment does not name.
+
+    Attributes:
+        name: Of the Service.
+        namespace: Where it is looked for.
+        variable: The environment variable that its address is awaited in.
+        servers: Who may know its address, the likeliest first.
+    """
+
+    name: str
+    namespace: str
+    variable: str
+    servers: tuple[Address, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """All of the configuration.
@@ -411,6 +592,10 @@ class Config:
         max_inflight: Upstream exchanges in flight, over all blocks.
         quiet: No start-up block (-quiet).
         pidfile: Written once all listeners are up; "" for none.
+        log_format: How log lines are written.
+        legacy_metrics: Also the coredns_forward_* names of images up to 1.23.1.
+        is_watched: Changed files are loaded without a signal.
+        missing_service: What some forward waits for, or None.
     """
 
     blocks: tuple[ServerBlock, ...]
@@ -421,4 +606,8 @@ class Config:
     max_inflight: int = 10_000
     quiet: bool = False
     pidfile: str = ""
+    log_format: LogFormat = LogFormat.TEXT
+    legacy_metrics: bool = False
+    is_watched: bool = True
+    missing_service: MissingService | None = None
     warnings: tuple[str, ...] = field(default=(), compare=False)

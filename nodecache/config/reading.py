@@ -7,7 +7,7 @@ configuration, the fallback is never used to serve.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from nodecache.config.corefile import Directive, Reader
@@ -31,7 +31,6 @@ class Scope:
         resolve_interface: For ``bind`` with interface names; None refuses them.
         zones: All zones of the block.
         own_addresses: Where this daemon itself listens.
-        idle_directives: Names of directives without effect -> where they stand.
     """
 
     report: Report
@@ -39,7 +38,6 @@ class Scope:
     resolve_interface: InterfaceResolver | None = None
     zones: tuple[Name, ...] = ()
     own_addresses: frozenset[Address] = frozenset()
-    idle_directives: dict[str, list[Word]] = field(default_factory=dict)
 
 
 # Bound of every list in a block, so that a hostile Corefile cannot make reading quadratic.

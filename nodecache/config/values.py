@@ -32,6 +32,7 @@ _UNIT_S = {
 _TERM = re.compile(
     rf"([0-9]{{1,18}}(?:\.[0-9]{{0,18}})?|\.[0-9]{{1,18}})({'|'.join(_UNIT_S)})(?![a-z])"
 )
+_IP = re.compile(r"[0-9a-f:.]+(%[0-9A-Za-z_.@-]{1,15})?")  # a Linux interface: 15 octets at most
 _OCTETS = re.compile(r"([0-9]{1,15})(KiB|MiB|GiB|)")
 _UNIT_OCTETS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
@@ -108,9 +109,12 @@ def parse_octets(text: str) -> int:
 def parse_ip(text: str) -> str:
     """Returns the normal form of an IP address; IPv6 may carry a zone (fe80::1%eth0)."""
     try:
-        return str(ipaddress.ip_address(text))
+        found = str(ipaddress.ip_address(text))
     except ValueError:
-        raise ValueError(f"{shown(text)} is no IP address") from None
+        found = ""
+    if not _IP.fullmatch(found):  # Python takes blanks and braces for part of a zone
+        raise ValueError(f"{shown(text)} is no IP address")
+    return found
 
 
 def parse_port(text: str) -> int:

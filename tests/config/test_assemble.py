@@ -11,6 +11,7 @@ import pytest
 from nodecache.config.assemble import assemble, read_template
 from nodecache.config.corefile import Reader
 from nodecache.config.flags import Flags, parse_flags
+from nodecache.config.kubedns import is_in_kubedns
 from nodecache.config.model import (
     CLUSTER_DOMAIN,
     ROOT,
@@ -21,6 +22,8 @@ from nodecache.config.model import (
     ForwardPolicy,
     HealthEndpoint,
     Lifetime,
+    LogFormat,
+    MissingService,
     NxdomainScope,
     ServerBlock,
     Transport,
@@ -75,6 +78,7 @@ def expected_block(
         cache=cache,
         forwards=(forward,),
         prometheus=Address("", 9253),
+        is_loop_checked=True,
         directives=("errors", "cache", "reload", "loop", "bind", "forward", "prometheus", *more),
         file="/etc/coredns/Corefile.base",
         line=line,
@@ -109,15 +113,8 @@ def test_stock_command_line_sets_the_rest(stock: Config) -> None:
     )
 
 
-def test_stock_corefile_warns_once_for_each_directive_without_effect(stock: Config) -> None:
-    places = [
-        ", ".join(f"/etc/coredns/Corefile.base:{line}" for line in lines)
-        for lines in ([7, 19, 30, 41], [8, 20, 31, 42])
-    ]
-    assert stock.warnings == (
-        f"'reload' is recognised and has no effect in this release ({places[0]})",
-        f"'loop' is recognised and has no effect in this release ({places[1]})",
-    )
+def test_stock_corefile_warns_of_nothing(stock: Config) -> None:
+    assert stock.warnings == ()
 
 
 def test_command_line_without_root_and_its_corefile(make_reader: Callable[..., Reader]) -> None:
@@ -160,65 +157,6 @@ def test_command_line_without_root_and_its_corefile(make_reader: Callable[..., R
 FLAGS = Flags(localip=("169.254.20.10", "10.96.0.10"), basecorefile="Corefile")
 
 
-def fill(
-    text: str,
-    make_reader: Callable[..., Reader],
-    flags: Flags = FLAGS,
-    environ: dict[str, str] | None = None,
-) -> tuple[str, list[str]]:
-    template = read_template(flags, environ or {}, make_reader({"Corefile": text}))
-    return template.text, [str(fault) for fault in template.faults]
-
-
-@pytest.mark.parametrize(
-    ("text", "filled"),
-    [
-        ("bind __PILLAR__LOCAL__DNS__ __PILLAR__DNS__SERVER__", "bind 169.254.20.10 10.96.0.10 "),
-        ("health __PILLAR__LOCAL__DNS__:8080", "health 169.254.20.10:8080"),
-        ("__PILLAR__DNS__DOMAIN__:53 {", "cluster.local:53 {"),
-        ("forward . __PILLAR__UPSTREAM__SERVERS__", "forward . /etc/resolv.conf"),
-        ("prometheus __PROMETHEUS__ENDPOINT__", "prometheus :9253"),
-        ("# __PILLAR__CLUSTER__DNS__ __PILLAR__X__", "# __PILLAR__CLUSTER__DNS__ __PILLAR__X__"),
-    ],
-)
-def test_variables_of_the_template(
-    text: str, filled: str, make_reader: Callable[..., Reader]
-) -> None:
-    assert fill(text, make_reader) == (filled, [])
-
-
-def test_local_address_before_a_port_is_bracketed_for_ipv6(
-    make_reader: Callable[..., Reader],
-) -> None:
-    flags = replace(FLAGS, localip=("fd00::10",))
-    assert fill("health __PILLAR__LOCAL__DNS__:8080", make_reader, flags)[0] == (
-        "health [fd00::10]:8080"
-    )
-
-
-def test_cluster_dns_comes_from_the_named_service(make_reader: Callable[..., Reader]) -> None:
-    flags = replace(FLAGS, upstreamsvc="my-dns")
-    environ = {"MY_DNS_SERVICE_HOST": "FD00::A", "KUBE_DNS_SERVICE_HOST": "10.0.0.1"}
-    text = "forward . __PILLAR__CLUSTER__DNS__"
-    assert fill(text, make_reader, flags, environ) == ("forward . fd00::a", [])
-
-
-def test_headless_service_is_a_fault_that_says_so(make_reader: Callable[..., Reader]) -> None:
-    _, faults = fill(
-        "\nforward . __PILLAR__CLUSTER__DNS__",
-        make_reader,
-        environ={"KUBE_DNS_SERVICE_HOST": "None"},
-    )
-    assert faults == [
-        (
-            "Corefile:2:11: __PILLAR__CLUSTER__DNS__ needs the environment variable"
-            " KUBE_DNS_SERVICE_HOST, which is 'None', no IP address: create the Service 'kube-dns'"
-            " with a ClusterIP before this pod, name another one with -upstreamsvc, or write the"
-            " address here"
-        )
-    ]
-
-
 def test_conf_is_read_when_the_template_does_not_exist(make_reader: Callable[..., Reader]) -> None:
     flags = replace(FLAGS, basecorefile="missing", conf="written")
     template = read_template(flags, {}, make_reader({"written": ".:53 {\n}\n"}))
@@ -246,16 +184,236 @@ def test_unreadable_corefile_is_one_fault(
     assert "-basecorefile" in only.text
 
 
-@pytest.mark.parametrize("folder", ["", "/etc/kube-dns"])
-def test_kube_dns_configmap_is_refused(folder: str, find_faults: Callable[..., list[str]]) -> None:
-    flags = replace(FLAGS, kubednscm=folder)
-    (fault,) = find_faults(". {\n}\n", {"/etc/kube-dns/stubDomains": "{}"}, flags=flags)
-    assert fault.startswith("command line: the kube-dns ConfigMap in '/etc/kube-dns' is not read")
+# What the manifest holds before any sed step.
+TEMPLATE = (
+    STOCK.replace("10.96.0.10", "__PILLAR__DNS__SERVER__")
+    .replace("169.254.20.10", "__PILLAR__LOCAL__DNS__")
+    .replace("cluster.local", "__PILLAR__DNS__DOMAIN__")
+)
+BASE = {
+    "__PILLAR__LOCAL__DNS__": "169.254.20.10",
+    "__PILLAR__DNS__DOMAIN__": "cluster.local",
+}
+SED_IPTABLES = {**BASE, "__PILLAR__DNS__SERVER__": "10.96.0.10"}
+SED_IPVS = {**BASE, " __PILLAR__DNS__SERVER__": "", "__PILLAR__CLUSTER__DNS__": "10.96.0.10"}
+SED_IPVS_OLD = {**BASE, "__PILLAR__CLUSTER__DNS__": "10.96.0.10"}
 
 
-def test_missing_or_empty_kube_dns_configmap_is_fine(configure: Callable[..., Config]) -> None:
-    flags = replace(FLAGS, kubednscm="/elsewhere")
-    assert configure(". {\n}\n", {"/etc/kube-dns/stubDomains": "{}"}, flags=flags).blocks
+def configure_stock(
+    steps: dict[str, str], localip: str, environ: dict[str, str], make_reader: Callable[..., Reader]
+) -> Config:
+    text = TEMPLATE
+    for variable, value in steps.items():
+        text = text.replace(variable, value)
+    flags = Flags(localip=tuple(localip.split(",")), upstreamsvc="kube-dns-upstream")
+    files = {"/etc/coredns/Corefile.base": text, "/etc/resolv.conf": RESOLV_CONF}
+    return assemble(flags, environ, make_reader(files))
+
+
+@pytest.mark.parametrize("steps", [SED_IPTABLES, {}], ids=["sed", "no sed"])
+def test_template_of_iptables_mode(
+    steps: dict[str, str], stock: Config, make_reader: Callable[..., Reader]
+) -> None:
+    config = configure_stock(steps, "169.254.20.10,10.96.0.10", STOCK_ENVIRONMENT, make_reader)
+    assert config.blocks == stock.blocks
+
+
+@pytest.mark.parametrize("steps", [SED_IPVS, SED_IPVS_OLD], ids=["new recipe", "old recipe"])
+def test_template_of_ipvs_mode(
+    steps: dict[str, str], stock: Config, make_reader: Callable[..., Reader]
+) -> None:
+    config = configure_stock(steps, "169.254.20.10", {}, make_reader)
+    cluster = ForwardPolicy(ROOT, (Upstream(Address("10.96.0.10", 53), Transport.TCP),))
+    assert [block.bind for block in config.blocks] == [("169.254.20.10",)] * 4
+    assert [block.forwards for block in config.blocks] == [
+        *[(cluster,)] * 3,
+        stock.blocks[3].forwards,
+    ]
+    assert config.missing_service is None
+
+
+def test_missing_service_is_a_state_and_heals(
+    stock: Config, make_reader: Callable[..., Reader]
+) -> None:
+    localip = "169.254.20.10,10.96.0.10"
+    environ = {"KUBE_DNS_SERVICE_HOST": "10.96.0.10"}
+    config = configure_stock(SED_IPTABLES, localip, environ, make_reader)
+    assert [len(block.forwards[0].upstreams) for block in config.blocks] == [0, 0, 0, 1]
+    servers = tuple(Address(h, 53) for h in ("10.96.0.10", "169.254.20.10", "192.0.2.53"))
+    assert config.missing_service == MissingService(
+        "kube-dns-upstream", "kube-system", "KUBE_DNS_UPSTREAM_SERVICE_HOST", servers
+    )
+    assert [text for text in config.warnings if "SERVICE_HOST" in text] == [
+        (
+            "/etc/coredns/Corefile.base:10:15: the Service 'kube-dns-upstream' has no address:"
+            " KUBE_DNS_UPSTREAM_SERVICE_HOST is not set; until it is found, queries for it are"
+            " REFUSED: create it with a ClusterIP, name another one with -upstreamsvc, or write"
+            " the address here"
+        )
+    ]
+    healed = configure_stock(SED_IPTABLES, localip, {**environ, **STOCK_ENVIRONMENT}, make_reader)
+    assert healed.blocks == stock.blocks
+    assert healed.missing_service is None
+
+
+def test_other_upstreams_of_a_forward_serve_while_the_service_is_missing(
+    configure: Callable[..., Config],
+) -> None:
+    text = ".:53 {\n    forward . __PILLAR__CLUSTER__DNS__:53 10.0.0.9\n}\n"
+    config = configure(text)
+    assert config.blocks[0].forwards[0].upstreams == (Upstream(Address("10.0.0.9", 53)),)
+    assert config.missing_service is not None
+
+
+def test_place_of_a_fault_is_the_one_in_the_file_that_was_written(
+    find_faults: Callable[..., list[str]],
+) -> None:
+    text = ".:53 {\n    bind __PILLAR__LOCAL__DNS__ x __PILLAR__DNS__SERVER__ y\n}\n"
+    flags = replace(FLAGS, localip=("2001:db8:0:1::1234", "2001:db8:0:1::5678"))
+    places = [fault.partition(": ")[0] for fault in find_faults(text, flags=flags)]
+    assert places == ["Corefile:2:33", "Corefile:2:59"]
+
+
+def test_fault_in_a_value_stands_at_its_variable(find_faults: Callable[..., list[str]]) -> None:
+    text = ".:53 {\n    errors __PILLAR__LOCAL__DNS__\n}\n"
+    places = [fault.partition(": ")[0] for fault in find_faults(text, flags=FLAGS)]
+    assert places == ["Corefile:2:12"] * len(places)
+    assert places
+
+
+def test_place_of_a_warning_is_the_one_in_the_file_that_was_written(
+    configure: Callable[..., Config],
+) -> None:
+    text = ".:53 {\n    bind __PILLAR__LOCAL__DNS__ {$NOWHERE}127.0.0.9\n}\n"
+    (warning,) = configure(text, flags=FLAGS).warnings
+    assert warning.startswith("Corefile:2:33: environment variable 'NOWHERE' is not set")
+
+
+STUBS = '{\n  "acme.local": ["10.1.0.1", "[fd00::5]:5353"],\n  "B.Example.": ["10.1.0.2:54"]\n}'
+UPSTREAMS = '["10.2.0.1", "10.2.0.2:5353"]'
+WITH_UPSTREAMS = ".:53 {\n    bind 127.0.0.15\n    forward . __PILLAR__UPSTREAM__SERVERS__ {\n"
+FORCED = WITH_UPSTREAMS + "\t  force_tcp\n        max_fails 3\n    }\n}\n"
+CONFIGMAP = {
+    "/etc/kube-dns/stubDomains": STUBS,
+    "/etc/kube-dns/upstreamNameservers": UPSTREAMS,
+    "/etc/kube-dns/federations": "no JSON at all",
+}
+
+
+def test_stub_domains_become_server_blocks(configure: Callable[..., Config]) -> None:
+    flags = replace(FLAGS, dns_port=5353, localip=("127.0.0.15", "::1"))
+    config = configure(". {\n    bind 127.0.0.15\n}\n", CONFIGMAP, flags=flags)
+
+    def block(zone: str, line: int, *addresses: Address) -> ServerBlock:
+        return ServerBlock(
+            zones=(parse_name(zone),),
+            port=5353,
+            bind=("127.0.0.15", "::1"),
+            errors=ErrorsPolicy(),
+            cache=CAP_30,
+            forwards=(ForwardPolicy(ROOT, tuple(map(Upstream, addresses))),),
+            directives=("errors", "cache", "bind", "forward"),
+            file="/etc/kube-dns/stubDomains",
+            line=line,
+        )
+
+    assert config.blocks[1:] == (
+        block("acme.local", 2, Address("10.1.0.1", 53), Address("fd00::5", 5353)),
+        block("b.example", 3, Address("10.1.0.2", 54)),
+    )
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("folder", ["/else/where", "/else/where/"])
+def test_configmap_is_read_from_the_folder_of_the_flag_alone(
+    folder: str, configure: Callable[..., Config]
+) -> None:
+    files = {"/else/where/stubDomains": '{"other.local": ["10.1.0.1"]}', **CONFIGMAP}
+    blocks = configure(". {\n}\n", files, flags=replace(FLAGS, kubednscm=folder)).blocks
+    assert [block.zones[0].text for block in blocks] == [".", "other.local."]
+
+
+def test_upstream_nameservers_replace_the_resolv_conf_and_are_asked_over_udp(
+    configure: Callable[..., Config],
+) -> None:
+    (forward,) = configure(FORCED, CONFIGMAP).blocks[0].forwards
+    assert forward.upstreams == (
+        Upstream(Address("10.2.0.1", 53), Transport.UDP, max_fails=3),
+        Upstream(Address("10.2.0.2", 5353), Transport.UDP, max_fails=3),
+    )
+
+
+def test_force_tcp_stays_without_upstream_nameservers(configure: Callable[..., Config]) -> None:
+    (forward,) = configure(FORCED, {"/etc/resolv.conf": RESOLV_CONF}).blocks[0].forwards
+    assert {upstream.transport for upstream in forward.upstreams} == {Transport.TCP}
+
+
+@pytest.mark.parametrize("text", [FORCED, FORCED.rstrip("\n"), TEMPLATE])
+def test_text_for_conf_holds_everything_that_is_in_force(
+    text: str, make_reader: Callable[..., Reader]
+) -> None:
+    files = {"Corefile": text, **CONFIGMAP}
+    template = read_template(FLAGS, STOCK_ENVIRONMENT, make_reader(files))
+    assert "__PILLAR__" not in template.text
+    config = assemble(FLAGS, STOCK_ENVIRONMENT, make_reader(files), template=template)
+    again = assemble(FLAGS, {}, make_reader({"Corefile": template.text}))
+    assert [replace(block, file="", line=0) for block in again.blocks] == [
+        replace(block, file="", line=0) for block in config.blocks
+    ]
+
+
+def test_text_for_conf_names_a_missing_service_and_can_be_read_again(
+    make_reader: Callable[..., Reader],
+) -> None:
+    text = read_template(FLAGS, {}, make_reader({"Corefile": TEMPLATE})).text
+    assert text.count("forward . missing-service://kube-dns {") == 3
+    environ = {"KUBE_DNS_SERVICE_HOST": "10.0.0.1"}
+    again = assemble(FLAGS, environ, make_reader({"Corefile": text}))
+    assert again.blocks[0].forwards[0].upstreams[0].address == Address("10.0.0.1", 53)
+
+
+def test_stub_domain_of_a_zone_in_the_corefile_names_both_places(
+    find_faults: Callable[..., list[str]],
+) -> None:
+    text = ". {\n}\nACME.local:53 {\n    bind 169.254.20.10\n}\n"
+    assert find_faults(text, CONFIGMAP, flags=FLAGS) == [
+        (
+            "/etc/kube-dns/stubDomains:2:3: zone acme.local. on port 53 is already served by the"
+            " block in Corefile:3: remove it here or there, or bind different addresses"
+        )
+    ]
+
+
+def test_broken_configmap_can_be_told_apart_and_left_out(
+    make_reader: Callable[..., Reader],
+) -> None:
+    reader = make_reader({"Corefile": FORCED, **CONFIGMAP, "/etc/kube-dns/stubDomains": "{"})
+    with pytest.raises(ConfigError) as caught:
+        assemble(FLAGS, {}, reader)
+    assert all(map(is_in_kubedns, caught.value.faults))
+    (block,) = assemble(FLAGS, {}, reader, with_kubedns=False).blocks
+    assert block.forwards[0].upstreams == ()
+    template = read_template(FLAGS, {}, reader, with_kubedns=False)
+    assert assemble(FLAGS, {}, reader, template=template).blocks == (block,)
+
+
+def test_faults_of_corefile_and_configmap_come_together(
+    find_faults: Callable[..., list[str]],
+) -> None:
+    faults = find_faults(". {\n    bnd\n}\n", {"/etc/kube-dns/stubDomains": "[]"})
+    assert [fault.partition(": ")[0] for fault in faults] == [
+        "Corefile:2:5",
+        "/etc/kube-dns/stubDomains:1:1",
+    ]
+    faults = find_faults("", {"/etc/kube-dns/stubDomains": STUBS})
+    assert faults == ["Corefile: no server block: begin with a line such as '.:53 {'"]
+
+
+def test_unreadable_corefile_and_broken_configmap_come_together(
+    make_reader: Callable[..., Reader],
+) -> None:
+    reader = make_reader({"/etc/kube-dns/stubDomains": "["})
+    assert len(read_template(FLAGS, {}, reader).faults) == 2
 
 
 def test_keys_with_several_ports_become_several_blocks(configure: Callable[..., Config]) -> None:
@@ -314,7 +472,9 @@ def test_interface_names_are_resolved_where_that_is_possible(
         return ("127.0.0.7", "fd00::7") if name == "eth0" else ()
 
     reader = make_reader({"Corefile": ". {\n    bind eth0 eth1\n}\n"})
-    with pytest.raises(ConfigError, match="'eth1' is no IP address, and no interface that has one"):
+    with pytest.raises(
+        ConfigError, match="'eth1' is neither an IP address nor an interface that has one"
+    ):
         assemble(FLAGS, {}, reader, resolve_interface=resolve)
     reader = make_reader({"Corefile": ". {\n    bind eth0 {\n        except fd00::7\n    }\n}\n"})
     (block,) = assemble(FLAGS, {}, reader, resolve_interface=resolve).blocks
@@ -331,6 +491,9 @@ def test_flags_reach_the_configuration(configure: Callable[..., Config]) -> None
         max_inflight=7,
         quiet=True,
         pidfile="/run/x.pid",
+        log_format=LogFormat.JSON,
+        legacy_metrics=True,
+        watch=False,
     )
     config = configure("__PILLAR__DNS__DOMAIN__ {\n}\n", flags=flags)
     assert config == Config(
@@ -342,16 +505,12 @@ def test_flags_reach_the_configuration(configure: Callable[..., Config]) -> None
         7,
         quiet=True,
         pidfile="/run/x.pid",
+        log_format=LogFormat.JSON,
+        legacy_metrics=True,
+        is_watched=False,
     )
     assert config.blocks[0].zones == (parse_name("k8s.example"),)
     assert config.cluster_domain != CLUSTER_DOMAIN
-
-
-def test_no_more_than_a_hundred_faults_of_a_template_are_kept(
-    make_reader: Callable[..., Reader],
-) -> None:
-    _, faults = fill("forward . __PILLAR__NOTHING__\n" * 500, make_reader)
-    assert len(faults) == 100
 
 
 def test_address_prints_with_brackets_only_where_needed() -> None:

@@ -1,10 +1,14 @@
-"""Broken Corefiles, each with every fault as users see it: place, what is wrong, what to write."""
+"""Broken input, each with every fault as users see it: place, what is wrong, what to write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
+
+from nodecache.config.flags import parse_flags
+
+COMPLETE = ("-localip", "127.0.0.15", "-setupinterface=false", "-setupiptables=false")
 
 BROKEN: list[tuple[str, list[str]]] = [
     (
@@ -261,9 +265,12 @@ BROKEN: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        ". {\n    hosts /etc/hosts\n}\n",
+        ". {\n    acl {\n        block\n    }\n}\n",
         [
-            ("Corefile:2:5: 'hosts' changes answers and is not part of this release: remove it"),
+            (
+                "Corefile:2:5: 'acl' is part of CoreDNS, but not of node-cache nor nodecache: "
+                "remove it"
+            ),
         ],
     ),
     (
@@ -291,22 +298,25 @@ BROKEN: list[tuple[str, list[str]]] = [
     (
         ". {\n    bind\n}\n",
         [
-            "Corefile:2:5: 'bind' needs an IP address; write 'bind IP...'",
+            (
+                "Corefile:2:5: 'bind' needs an IP address or an interface; "
+                "write 'bind IP|INTERFACE...'"
+            ),
         ],
     ),
     (
         ". {\n    bind eth0\n}\n",
         [
             (
-                "Corefile:2:10: 'eth0' is no IP address, and interface names are not "
-                "understood here; write 'bind IP...'"
+                "Corefile:2:10: 'eth0' is neither an IP address nor an interface that has one; "
+                "write 'bind IP|INTERFACE...'"
             ),
         ],
     ),
     (
         ". {\n    bind 127.0.0.1 {\n        except 127.0.0.1\n    }\n}\n",
         [
-            "Corefile:2:5: 'except' leaves no address to bind; write 'bind IP...'",
+            "Corefile:2:5: 'except' leaves no address to bind; write 'bind IP|INTERFACE...'",
         ],
     ),
     (
@@ -328,9 +338,8 @@ BROKEN: list[tuple[str, list[str]]] = [
         ". {\n    errors {\n        consolidate 5m (\n    }\n}\n",
         [
             (
-                "Corefile:3:24: '(' is no regular expression: missing ), unterminated "
-                "subpattern at position 0; write 'consolidate DURATION REGEXP "
-                "[warning|error|info|debug] [show_first]'"
+                "Corefile:3:24: '(' is no regular expression: missing ): '('; write "
+                "'consolidate DURATION REGEXP [warning|error|info|debug] [show_first]'"
             ),
         ],
     ),
@@ -506,9 +515,12 @@ BROKEN: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        ". {\n    forward . /nowhere\n}\n",
+        ". {\n    forward . a/nowhere\n}\n",
         [
-            "Corefile:2:15: cannot read '/nowhere': No such file or directory",
+            (
+                "Corefile:2:15: 'a/nowhere' is neither IP[:PORT] nor a file that exists; "
+                "write 'forward FROM TO...'"
+            ),
         ],
     ),
     (
@@ -665,17 +677,6 @@ BROKEN: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        ". {\n    forward . __PILLAR__CLUSTER__DNS__\n}\n",
-        [
-            (
-                "Corefile:2:15: __PILLAR__CLUSTER__DNS__ needs the environment variable "
-                "KUBE_DNS_SERVICE_HOST, which is not set: create the Service 'kube-dns' with a "
-                "ClusterIP before this pod, name another one with -upstreamsvc, or write the "
-                "address here"
-            ),
-        ],
-    ),
-    (
         ". {\n    forward . __PILLAR__CLUSTER_DNS__\n}\n",
         [
             (
@@ -686,12 +687,550 @@ BROKEN: list[tuple[str, list[str]]] = [
     ),
 ]
 
+# Words of the command line, beside those that make it complete.
+BROKEN_FLAGS: list[tuple[str, str]] = [
+    ("-localip 169.254.20.10,10.96.0", "-localip: '10.96.0' is no IP address"),
+    ("-localip 169.254.20.10/32", "-localip: '169.254.20.10/32' is no IP address"),
+    ("-localip 10.0.0.1;10.0.0.2", "-localip: '10.0.0.1;10.0.0.2' is no IP address"),
+    ("-localip=", "-localip is missing: add for instance -localip 169.254.20.10"),
+    ("-localip", "-localip needs a value: write -localip IP,..."),
+    (
+        "-setupinterface -setupiptables=true",
+        (
+            "this release sets up neither the interface nor packet filter rules:"
+            " add -setupinterface=false -setupiptables=false to the command line"
+        ),
+    ),
+    ("-quiet false", "'false' belongs to no flag; write booleans as -flag=false"),
+    ("-p 65536", "-p: 65536 is out of range: give 1 to 65535 as a port (16 bits)"),
+    ("-dns.port dns", "-dns.port: 'dns' is no whole number"),
+    ("-setupinterface=no", "-setupinterface: 'no' is neither true nor false"),
+    ("-cache-size 64MB", "-cache-size: '64MB' is no size: write one such as 64MiB or 1GiB"),
+    (
+        "-cache-size 512KiB",
+        (
+            "-cache-size: 524288 is out of range: give 1048576 to 68719476736 octets (memory of a"
+            " node)"
+        ),
+    ),
+    (
+        "-max-inflight 0",
+        "-max-inflight: 0 is out of range: give 1 to 1000000 exchanges (memory of a node)",
+    ),
+    ("-nxdomain-scope none", "-nxdomain-scope: 'none' is none of cluster, all"),
+    (
+        "-syncinterval 0",
+        (
+            "-syncinterval: 0 is out of range: give 1 to 86400 seconds (node-cache's own default is"
+            " 60)"
+        ),
+    ),
+    (
+        "-metrics-listen-address 9353",
+        "-metrics-listen-address: '9353' has no port: write IP:PORT or :PORT",
+    ),
+    ("-metrics-listen-address node:9353", "-metrics-listen-address: 'node' is no IP address"),
+    (
+        "-prometheus-listen-address 127.0.0.15",
+        "-prometheus-listen-address: '127.0.0.15' has no port: write IP:PORT or :PORT",
+    ),
+    (
+        "-upstreamsvc Kube_DNS",
+        "-upstreamsvc: 'Kube_DNS' is no name of a Service: write one such as kube-dns",
+    ),
+    (
+        "-cluster-domain cluster..local",
+        "-cluster-domain: a domain name has no empty label; remove the surplus dot",
+    ),
+    ("-log-format xml", "-log-format: 'xml' is none of text, json"),
+    ("-health-port 0", "-health-port: 0 is out of range: give 1 to 65535 as a port (16 bits)"),
+    ("-basecorfile Corefile", "unknown flag '-basecorfile'; did you mean '-basecorefile'?"),
+    (
+        "-metric-listen-address :9353",
+        "unknown flag '-metric-listen-address'; did you mean '-metrics-listen-address'?",
+    ),
+    ("-conf -quiet", "-conf needs a value: write -conf FILE"),
+    ("Corefile", "'Corefile' belongs to no flag"),
+    ("-watch=2s", "-watch: '2s' is neither true nor false"),
+    ("--", "'--' belongs to no flag"),
+]
+
+# Key of the kube-dns ConfigMap, what it holds, place and fault.
+BROKEN_CONFIGMAPS: list[tuple[str, str, str]] = [
+    (
+        "stubDomains",
+        '{"acme.local": ["10.0.0.1"]',
+        (
+            "1:28: the text ends where ',' or '}' should follow; write {\"acme.local\":"
+            ' ["10.0.0.1", "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        "acme.local = 10.0.0.1",
+        (
+            '1:1: \'acme.local\' stands where a value should; write {"acme.local": ["10.0.0.1",'
+            ' "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        '["10.0.0.1"]',
+        (
+            '1:1: the stub domains are an object, not a list; write {"acme.local": ["10.0.0.1",'
+            ' "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        '{"acme.local": ["10.0.0.1", "ns.acme.local"]}',
+        (
+            '1:29: \'ns.acme.local\' is neither IP nor IP:PORT; write {"acme.local": ["10.0.0.1",'
+            ' "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        '{"acme.local": ["10.0.0.1", "10.0.0.2:0"]}',
+        (
+            '1:29: 0 is out of range: give 1 to 65535 as a port (16 bits); write {"acme.local":'
+            ' ["10.0.0.1", "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        '{"acme..local": ["10.0.0.1"]}',
+        (
+            '1:2: a domain name has no empty label; remove the surplus dot; write {"acme.local":'
+            ' ["10.0.0.1", "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        '{"acme local": ["10.0.0.1"]}',
+        (
+            '1:2: \'acme local\' is no domain name; write {"acme.local": ["10.0.0.1",'
+            ' "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        '{"acme.local": ["10.0.0.1", 10]}',
+        (
+            '1:29: an address is a string, not a bare word or number; write {"acme.local":'
+            ' ["10.0.0.1", "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        "{'acme.local': ['10.0.0.1']}",
+        (
+            "1:2: ''acme.local'' stands where a name in double quotes should; write"
+            ' {"acme.local": ["10.0.0.1", "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        '{"acme.local": ["10.0.0.1", "127.0.0.15"]}',
+        (
+            '1:29: \'127.0.0.15\' is this cache itself; write {"acme.local": ["10.0.0.1",'
+            ' "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        '{"acme.local": ["10.0.0.1",]}',
+        (
+            '1:28: \']\' stands where a value should; write {"acme.local": ["10.0.0.1",'
+            ' "10.0.0.2:5353"]}'
+        ),
+    ),
+    (
+        "stubDomains",
+        '{".": ["10.0.0.1"]}',
+        (
+            "1:2: zone . on port 53 is already served by the block in Corefile:1: remove it here or"
+            " there, or bind different addresses"
+        ),
+    ),
+    (
+        "upstreamNameservers",
+        "10.0.0.1",
+        '1:1: \'10.0.0.1\' stands where a value should; write ["10.0.0.1", "10.0.0.2:5353"]',
+    ),
+    (
+        "upstreamNameservers",
+        '{"a": 1}',
+        (
+            "1:1: the addresses of upstreamNameservers are a list, not an object; write"
+            ' ["10.0.0.1", "10.0.0.2:5353"]'
+        ),
+    ),
+    (
+        "upstreamNameservers",
+        '["1.1.1.1", "8.8.8.8", "9.9.9.9", "8.8.4.4"]',
+        (
+            '1:1: upstreamNameservers has 4 addresses, and 3 is the most; write ["10.0.0.1",'
+            ' "10.0.0.2:5353"]'
+        ),
+    ),
+    (
+        "upstreamNameservers",
+        '["127.0.0.15:53"]',
+        '1:2: \'127.0.0.15:53\' is this cache itself; write ["10.0.0.1", "10.0.0.2:5353"]',
+    ),
+    (
+        "upstreamNameservers",
+        '["dns.example"]',
+        '1:2: \'dns.example\' is neither IP nor IP:PORT; write ["10.0.0.1", "10.0.0.2:5353"]',
+    ),
+    (
+        "upstreamNameservers",
+        '["::1]:53"]',
+        '1:2: \'::1]:53\' is neither IP nor IP:PORT; write ["10.0.0.1", "10.0.0.2:5353"]',
+    ),
+    (
+        "upstreamNameservers",
+        '[["1.1.1.1"]]',
+        '1:2: an address is a string, not a list; write ["10.0.0.1", "10.0.0.2:5353"]',
+    ),
+    (
+        "upstreamNameservers",
+        '"10.0.0.1"',
+        (
+            '1:1: the addresses of upstreamNameservers are a list, not a string; write ["10.0.0.1",'
+            ' "10.0.0.2:5353"]'
+        ),
+    ),
+]
+
+# Directives of one server block that holds nothing else, and their one fault.
+BROKEN_DIRECTIVES: list[tuple[str, str]] = [
+    (
+        "rewrite",
+        (
+            "2:5: 'rewrite' needs what is to be changed; write 'rewrite [continue|stop]"
+            " name|type|class|ttl|rcode|edns0 ...'"
+        ),
+    ),
+    (
+        "rewrite name a.example",
+        (
+            "2:13: 'name' needs TO; write 'rewrite [continue|stop] name"
+            " [exact|prefix|suffix|substring|regex] FROM TO [answer auto|name FROM TO|value FROM"
+            " TO]...'"
+        ),
+    ),
+    (
+        "rewrite name regex ( b.example",
+        (
+            "2:24: '(' is no regular expression: missing ): '('; write 'rewrite [continue|stop]"
+            " name [exact|prefix|suffix|substring|regex] FROM TO [answer auto|name FROM TO|value"
+            " FROM TO]...'"
+        ),
+    ),
+    (
+        "rewrite name regex (.*)\\.a {2}.b",
+        (
+            "2:32: the pattern has 1 groups, so there is no {2}; write 'rewrite [continue|stop]"
+            " name [exact|prefix|suffix|substring|regex] FROM TO [answer auto|name FROM TO|value"
+            " FROM TO]...'"
+        ),
+    ),
+    (
+        "rewrite nmae a b",
+        (
+            "2:13: 'rewrite' cannot change 'nmae'; did you mean 'name'?; write 'rewrite"
+            " [continue|stop] name|type|class|ttl|rcode|edns0 ...'"
+        ),
+    ),
+    (
+        "rewrite type A AAAAA",
+        (
+            "2:20: 'AAAAA' is no record type; did you mean 'AAAA'?; write 'rewrite [continue|stop]"
+            " type FROM TO'"
+        ),
+    ),
+    (
+        "rewrite ttl a.example 30-10",
+        (
+            "2:27: '30-10' is no range within 0-2147483647 seconds (RFC 2181 section 8); write"
+            " 'rewrite [continue|stop] ttl [exact|prefix|suffix|substring|regex] NAME"
+            " SECONDS|MIN-MAX'"
+        ),
+    ),
+    (
+        "rewrite cname a b",
+        (
+            "2:13: 'cname' would need a second look-up for each answer, which is not done here:"
+            " remove the rule, or change names in answers with 'rewrite name ... answer value FROM"
+            " TO'"
+        ),
+    ),
+    (
+        "rewrite edns0 local set 0xffee",
+        (
+            "2:13: 'edns0' needs DATA; write 'rewrite [continue|stop] edns0 local|nsid"
+            " set|append|replace|unset [CODE] [DATA] [revert]'"
+        ),
+    ),
+    (
+        "rewrite name suffix .a .b answer auto name x y",
+        (
+            "2:13: 'answer auto' and 'answer name FROM TO' exclude each other; write 'rewrite"
+            " [continue|stop] name [exact|prefix|suffix|substring|regex] FROM TO [answer auto|name"
+            " FROM TO|value FROM TO]...'"
+        ),
+    ),
+    (
+        "rewrite rcode a.example 99 0",
+        (
+            "2:29: '99' is none of NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, NOTIMPL, REFUSED,"
+            " YXDOMAIN, YXRRSET, NXRRSET, NOTAUTH, NOTZONE; write 'rewrite [continue|stop] rcode"
+            " [exact|prefix|suffix|substring|regex] NAME FROM TO'"
+        ),
+    ),
+    (
+        "rewrite class IN XX",
+        "2:22: 'XX' is none of IN, CH, HS; write 'rewrite [continue|stop] class FROM TO'",
+    ),
+    (
+        "template",
+        "2:5: 'template' needs a CLASS such as IN; write 'template CLASS TYPE [ZONES...]'",
+    ),
+    (
+        "template IN AA",
+        (
+            "2:17: 'AA' is no type that is known; did you mean 'CAA'?; write 'template CLASS TYPE"
+            " [ZONES...]'"
+        ),
+    ),
+    (
+        "template IN A {\n    answer {{ .Name }} 60 IN A 10.0.0.1\n}",
+        "3:16: put quotes around the whole record; write 'answer \"NAME TTL CLASS TYPE DATA\"'",
+    ),
+    (
+        'template IN A {\n    answer "{{ .Name }} 60 IN A {{ .Remote }}"\n}',
+        (
+            "3:16: .Remote is not understood, because the answer is kept for all clients: remove"
+            " it; understood are .Name, .Zone, .Class, .Type, .Question.Name, .Question.Qtype,"
+            " .Question.Qclass, .Group.NAME, index .Group NAME, index .Match N, parseInt TEXT BASE"
+            " BITS and quoted text; write 'answer \"NAME TTL CLASS TYPE DATA\"'"
+        ),
+    ),
+    (
+        "template IN A {\n    match (\n}",
+        "3:15: '(' is no regular expression: missing ): '('; write 'match REGEX...'",
+    ),
+    (
+        'template IN A {\n    answer "a.example. 60 IN A 10.0.0"\n}',
+        (
+            "3:16: 'a.example. 60 IN A 10.0.0' is no record: Text input is malformed; write 'answer"
+            ' "NAME TTL CLASS TYPE DATA"\''
+        ),
+    ),
+    (
+        "template IN A {\n    rcode NXDOMIAN\n}",
+        (
+            "3:15: 'NXDOMIAN' is none of NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, NOTIMPL,"
+            " REFUSED, YXDOMAIN, YXRRSET, NXRRSET, NOTAUTH, NOTZONE; write 'rcode CODE'"
+        ),
+    ),
+    (
+        'template IN A {\n    answer "{{ .Name }} 60 IN A {{ .Group.ip }}"\n}',
+        "3:16: no 'match' has a group 'ip': write '(?P<NAME>...)' in it",
+    ),
+    (
+        "template IN A {\n    ederror 65536\n}",
+        (
+            "3:17: 65536 is out of range: give 0 to 65535 as an extended error (RFC 8914 section"
+            " 2); write 'ederror CODE [REASON]'"
+        ),
+    ),
+    ("hosts {\n    10.0.0.1\n}", "3:9: '10.0.0.1' needs at least one NAME; write 'IP NAME...'"),
+    (
+        "hosts {\n    10.0.0.300 a.example\n}",
+        "3:9: '10.0.0.300' is no IP address; write 'IP NAME...'",
+    ),
+    (
+        "hosts {\n    ttl 0\n}",
+        (
+            "3:13: 0 is out of range: give 1 to 65535 seconds (the bounds of CoreDNS); write 'ttl"
+            " SECONDS'"
+        ),
+    ),
+    (
+        "hosts {\n    falltrough\n}",
+        "3:9: 'hosts' has no option 'falltrough'; did you mean 'fallthrough'?",
+    ),
+    (
+        "hosts {\n    10.0.0.1 a..example\n}",
+        "3:18: a domain name has no empty label; remove the surplus dot; write 'IP NAME...'",
+    ),
+    (
+        "hosts {\n    fallthrough_unsupported\n}",
+        "2:5: 'fallthrough_unsupported' needs 'fallthrough': add a line with it",
+    ),
+    (
+        "dns64 10.0.0.0/8",
+        "2:11: '10.0.0.0/8' is no IPv6 prefix such as 64:ff9b::/96; write 'dns64 [PREFIX]'",
+    ),
+    (
+        "dns64 64:ff9b::/95",
+        (
+            "2:11: '64:ff9b::/95' has 95 bits: RFC 6052 knows 32, 40, 48, 56, 64 and 96; write"
+            " 'dns64 [PREFIX]'"
+        ),
+    ),
+    ("dns64 {\n    prefix\n}", "3:9: 'prefix' needs a PREFIX; write 'prefix PREFIX'"),
+    (
+        "dns64 {\n    translate-all\n}",
+        "3:9: 'dns64' has no option 'translate-all'; did you mean 'translate_all'?",
+    ),
+    (
+        "loadbalance random",
+        (
+            "2:17: 'random' is none of round_robin, weighted; write 'loadbalance"
+            " [round_robin|weighted WEIGHTFILE]'"
+        ),
+    ),
+    (
+        "loadbalance weighted",
+        (
+            "2:5: 'loadbalance' needs a WEIGHTFILE; write 'loadbalance [round_robin|weighted"
+            " WEIGHTFILE]'"
+        ),
+    ),
+    (
+        "loadbalance {\n    prefer 10.0.0.0\n}",
+        "3:16: '10.0.0.0' is no network such as 10.0.0.0/8; write 'prefer CIDR...'",
+    ),
+    (
+        "log . {\n    class errors\n}",
+        (
+            "3:15: 'errors' is none of all, success, denial, error; write 'class"
+            " all|success|denial|error...'"
+        ),
+    ),
+    (
+        'log . "{typ}"',
+        (
+            "2:11: there is no placeholder '{typ}'; did you mean '{type}'?; there are {type} {name}"
+            " {class} {proto} {remote} {port} {local} {size} {duration} {rcode} {rsize} {>rflags}"
+            " {>bufsize} {>do} {>id} {>opcode} {/log/class} {/log/type} {common} {combined}; write"
+            " 'log [NAMES...] [FORMAT]'"
+        ),
+    ),
+    (
+        "bufsize 256",
+        (
+            "2:13: 256 is out of range: give 512 to 4096 octets (the bounds of CoreDNS); write"
+            " 'bufsize [SIZE]'"
+        ),
+    ),
+    ("bufsize 1232 4096", "2:18: '4096' is one argument too many; write 'bufsize [SIZE]'"),
+    ("bufsize big", "2:13: 'big' is no whole number; write 'bufsize [SIZE]'"),
+    (
+        "timeouts",
+        (
+            "2:5: 'timeouts' needs at least one option in its braces; write 'timeouts {"
+            " read|write|idle DURATION }'"
+        ),
+    ),
+    (
+        "timeouts {\n    read 0s\n}",
+        (
+            "3:14: 0 is out of range: give 1 to 86400 seconds (the bounds of CoreDNS); write 'read"
+            " DURATION'"
+        ),
+    ),
+    ("timeouts {\n    idel 10s\n}", "3:9: 'timeouts' has no option 'idel'; did you mean 'idle'?"),
+    (
+        "timeouts {\n    maxtcpqueries 10\n}",
+        (
+            "3:9: 'maxtcpqueries' has no place here: a connection may carry any number of queries;"
+            " remove it"
+        ),
+    ),
+    ("ready 8181", "2:11: '8181' has no port: write IP:PORT or :PORT; write 'ready [IP:PORT]'"),
+    (
+        "ready {\n    monitor always\n}",
+        (
+            "3:17: 'always' is none of until-ready, continuously; write 'monitor"
+            " until-ready|continuously'"
+        ),
+    ),
+    (
+        "reload 1s",
+        (
+            "2:12: 1 is out of range: give 2 to 86400 seconds (CoreDNS's own least is 2 s); write"
+            " 'reload [INTERVAL] [JITTER]'"
+        ),
+    ),
+    (
+        "reload 30s 15s 5s",
+        "2:20: '5s' is one argument too many; write 'reload [INTERVAL] [JITTER]'",
+    ),
+    (
+        "reload 30",
+        "2:12: '30' has no unit: write 30s for seconds; write 'reload [INTERVAL] [JITTER]'",
+    ),
+    (
+        "pprof localhost",
+        "2:11: 'localhost' has no port: write IP:PORT or :PORT; write 'pprof [IP:PORT]'",
+    ),
+    (
+        "pprof {\n    block 1\n}",
+        (
+            "3:9: 'block' profiles goroutines, of which there are none here: remove it;"
+            " /debug/pprof/tasks shows what waits, and where"
+        ),
+    ),
+    (
+        "trace zipkin localhost:9411",
+        (
+            "2:5: 'trace' would send spans to Zipkin or Datadog, which nodecache does not: remove"
+            " it; 'log' writes each query with its duration, 'errors' each failure, and"
+            " 'prometheus' shows durations by server, zone and upstream"
+        ),
+    ),
+    ("debug on", "2:11: 'on' is one argument too many; write 'debug'"),
+    ("loop 3", "2:10: '3' is one argument too many; write 'loop'"),
+    ("whoami 1", "2:12: '1' is one argument too many; write 'whoami'"),
+    (
+        "kubernetes cluster.local",
+        "2:5: 'kubernetes' is part of CoreDNS, but not of node-cache nor nodecache: remove it",
+    ),
+]
+
 
 @pytest.mark.parametrize(("text", "faults"), BROKEN)
 def test_each_fault_names_its_place_and_the_way_out(
     text: str, faults: list[str], find_faults: Callable[..., list[str]]
 ) -> None:
     assert find_faults(text) == faults
+
+
+@pytest.mark.parametrize(("words", "fault"), BROKEN_FLAGS)
+def test_each_broken_flag_has_one_fault(words: str, fault: str) -> None:
+    _, faults = parse_flags([*COMPLETE, *words.split()])
+    assert [str(found) for found in faults] == [f"command line: {fault}"]
+
+
+@pytest.mark.parametrize(("key", "text", "fault"), BROKEN_CONFIGMAPS)
+def test_each_broken_config_map_has_one_fault(
+    key: str, text: str, fault: str, find_faults: Callable[..., list[str]]
+) -> None:
+    path = f"/etc/kube-dns/{key}"
+    assert find_faults(". {\n}\n", files={path: text}) == [f"{path}:{fault}"]
+
+
+@pytest.mark.parametrize(("lines", "fault"), BROKEN_DIRECTIVES)
+def test_each_broken_directive_has_one_fault(
+    lines: str, fault: str, find_faults: Callable[..., list[str]]
+) -> None:
+    text = "".join(f"    {line}\n" for line in lines.split("\n"))
+    assert find_faults(f". {{\n{text}}}\n") == [f"Corefile:{fault}"]
 
 
 def test_faults_of_all_parts_come_together_in_file_order(
@@ -756,9 +1295,10 @@ def test_long_word_is_shown_cut(find_faults: Callable[..., list[str]]) -> None:
             "Corefile:102:5: more than 100 'forward' in one block",
         ),
         (
-            ". {\n    errors {\n        consolidate 5m " + "x" * 1025 + "\n    }\n}\n",
+            ". {\n    errors {\n        consolidate 5m " + "x" * 4001 + "\n    }\n}\n",
             (
-                "Corefile:3:24: a regular expression has at most 1024 characters; write"
+                f"Corefile:3:24: '{'x' * 57}...' is no regular expression: it takes more than 4000"
+                " steps: shorten it or its repetitions; write"
                 " 'consolidate DURATION REGEXP [warning|error|info|debug] [show_first]'"
             ),
         ),

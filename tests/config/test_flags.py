@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodecache.config.flags import TABLE, Flags, help_text, parse_flags
-from nodecache.config.model import Address, NxdomainScope
+from nodecache.config.model import Address, LogFormat, NxdomainScope
 from nodecache.config.names import parse_name
 
 READY = ["-localip", "127.0.0.15", "-setupinterface=false", "-setupiptables=false"]
@@ -96,7 +96,7 @@ def test_stock_values_of_every_flag_are_accepted() -> None:
         "-interfacename nodelocaldns -syncinterval 60 -skipteardown=true -health-port 8081"
         " -upstreamsvc kube-dns-upstream -kubednscm /etc/kube-dns -corefile /etc/Corefile"
         " -basecorefile /b -conf /c -pidfile /p -reloadwithsignal=false"
-        " -prometheus-listen-address :9253"
+        " -prometheus-listen-address :9253 -dns.port 53 -metrics-listen-address 0.0.0.0:9353"
     )
     flags = read(*words.split())
     assert flags == Flags(
@@ -116,12 +116,36 @@ def test_stock_values_of_every_flag_are_accepted() -> None:
 def test_our_own_flags() -> None:
     flags = read(
         *["-cache-size", "64MiB", "-cluster-domain", "k8s.example", "-nxdomain-scope", "all"],
-        "-max-inflight=500",
+        *["-max-inflight=500", "-watch=false", "-log-format=json", "-legacy-metrics"],
     )
     assert flags.cache_octets == 64 * 1024 * 1024
     assert flags.cluster_domain == parse_name("k8s.example")
     assert flags.nxdomain_scope is NxdomainScope.ALL
     assert flags.max_inflight == 500
+    assert not flags.watch
+    assert flags.log_format is LogFormat.JSON
+    assert flags.legacy_metrics
+
+
+def test_our_own_flags_are_off_or_harmless_by_default() -> None:
+    flags = read()
+    assert flags.watch
+    assert flags.log_format is LogFormat.TEXT
+    assert not flags.legacy_metrics
+
+
+def test_reloadwithsignal_is_accepted() -> None:
+    assert read("-reloadwithsignal").reload_with_signal
+
+
+def test_upstreamsvc_may_be_empty_for_who_writes_addresses() -> None:
+    assert read("-upstreamsvc=").upstreamsvc == ""
+
+
+def test_hostile_zone_of_an_address_is_refused() -> None:
+    assert faults_of("-localip", "fe80::1%a }\n. {") == [
+        "command line: -localip: 'fe80::1%a }\\n. {' is no IP address"
+    ]
 
 
 def test_metrics_address_may_be_turned_off() -> None:
@@ -172,7 +196,17 @@ def test_metrics_address_may_be_turned_off() -> None:
             ["-cluster-domain", "a..b"],
             "-cluster-domain: a domain name has no empty label; remove the surplus dot",
         ),
-        (["-reloadwithsignal"], "this release does not reload: remove -reloadwithsignal"),
+        (
+            ["-localip", ",".join(f"10.0.1.{n}" for n in range(101))],
+            "-localip: give at most 100 addresses",
+        ),
+        (
+            ["-upstreamsvc", "kube_dns"],
+            "-upstreamsvc: 'kube_dns' is no name of a Service: write one such as kube-dns",
+        ),
+        (["-log-format", "xml"], "-log-format: 'xml' is none of text, json"),
+        (["-watch=maybe"], "-watch: 'maybe' is neither true nor false"),
+        (["-legacy-metrics=2"], "-legacy-metrics: '2' is neither true nor false"),
     ],
 )
 def test_fault_says_what_to_write(words: list[str], fault: str) -> None:

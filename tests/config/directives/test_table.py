@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nodecache.config.directives import DIRECTIVES
+from nodecache.config.directives.table import DIRECTIVES
 from nodecache.config.model import (
     ROOT,
     Address,
@@ -385,7 +385,7 @@ def test_resolv_conf_without_other_nameservers_is_a_warning(
         "Corefile:2:15: '/etc/resolv.conf' has a nameserver 'x': no IP address",
         (
             "Corefile:2:15: '/etc/resolv.conf' names no nameserver but this cache:"
-            " its queries get SERVFAIL"
+            " its queries are REFUSED"
         ),
     )
 
@@ -430,26 +430,6 @@ def test_health(directive: str, endpoint: HealthEndpoint, block_of: ReadBlock) -
 def test_block_lists_the_names_of_its_directives_once(block_of: ReadBlock) -> None:
     block = block_of("errors\nloop\nforward a 10.0.0.1\nforward b 10.0.0.1\nreload 2s")
     assert block.directives == ("errors", "loop", "forward", "reload")
-
-
-@pytest.mark.parametrize("name", [name for name, kind in DIRECTIVES.items() if kind.refusal])
-def test_directive_that_would_change_answers_is_refused(
-    name: str, find_faults: Callable[..., list[str]]
-) -> None:
-    (fault,) = find_faults(f". {{\n    {name} a b c {{\n        d e\n    }}\n}}\n")
-    assert fault.startswith(f"Corefile:2:5: '{name}' changes answers")
-
-
-@pytest.mark.parametrize(
-    "name", [name for name, kind in DIRECTIVES.items() if not kind.refusal and not kind.read]
-)
-def test_directive_without_effect_is_one_warning_for_all_blocks(
-    name: str, configure: Callable[..., Config]
-) -> None:
-    block = f"{{\n    {name} a b {{\n        c d\n    }}\n}}\n"
-    assert configure(f"a.example {block}b.example {block}").warnings == (
-        f"'{name}' is recognised and has no effect in this release (Corefile:2, Corefile:7)",
-    )
 
 
 def test_every_directive_of_node_cache_is_known() -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nodecache import limits
-from nodecache.config.caching import parse_all_zones
 from nodecache.config.corefile import Directive, reason
+from nodecache.config.directives.caching import parse_all_zones
 from nodecache.config.model import (
     ROOT,
     Address,
@@ -22,6 +22,7 @@ from nodecache.config.model import (
 )
 from nodecache.config.names import parse_name, parse_zones
 from nodecache.config.reading import Arguments, Option, Scope, one_of, read_options
+from nodecache.config.resolvconf import is_own, parse_nameservers
 from nodecache.config.values import (
     parse_duration_s,
     parse_integer,
@@ -34,6 +35,8 @@ from nodecache.config.values import (
 from nodecache.config.words import Word
 
 USAGE = "forward FROM TO..."
+# Scheme of a TO that stands for the upstream Service as long as its address is not known.
+MISSING_SERVICE = "missing-service://"
 
 _DNS_PORT = 53
 _TLS_PORT = 853
@@ -93,6 +96,8 @@ def _read_origin(arguments: Arguments) -> Name:
 
 def _read_upstreams(word: Word, draft: _Draft, arguments: Arguments) -> tuple[Upstream, ...]:
     """The upstreams that one TO stands for."""
+    if MISSING_SERVICE in word.text:
+        return ()
     scheme, separator, rest = word.text.partition("://")
     if separator and scheme == "tls":
         return arguments.parse(word, lambda _: (_tls_upstream(rest, draft),), ())
@@ -101,7 +106,7 @@ def _read_upstreams(word: Word, draft: _Draft, arguments: Arguments) -> tuple[Up
         arguments.fault(word, text)
         return ()
     text = rest if separator else word.text
-    if "/" in text or arguments.scope.reader.exists(text):
+    if text.startswith("/") or arguments.scope.reader.exists(text):
         hosts = _read_nameservers(word, text, arguments.scope)
         return tuple(replace(draft.upstream, address=Address(host, _DNS_PORT)) for host in hosts)
     return arguments.parse(word, lambda _: (_plain_upstream(text, draft),), ())
@@ -136,32 +141,23 @@ def _parse_destination(text: str, default_port: int) -> Address:
 
 
 def _read_nameservers(word: Word, path: str, scope: Scope) -> list[str]:
-    """Nameservers of a resolv.conf-like file, without our own addresses: those would loop."""
+    """Nameservers of a resolv.conf-like file, without our own addresses: those would loop.
+
+    Without any, the forward stands without upstreams; the file is watched like all others.
+    """
     try:
-        text = scope.reader.read_text(path)
+        hosts, others = parse_nameservers(scope.reader.read_text(path))
     except (OSError, ValueError) as error:
-        scope.report.fault(word, f"cannot read {shown(path)}: {reason(error)}")
+        text = f"cannot read {shown(path)}: {reason(error)}; until then its queries are REFUSED"
+        scope.report.warn(word, text)
         return []
-    hosts = []
-    for line in text.splitlines():
-        fields = line.split()
-        if fields[:1] != ["nameserver"]:
-            continue
-        host = _nameserver(word, path, fields[1] if len(fields) > 1 else "", scope)
-        if host and Address(host, _DNS_PORT) not in scope.own_addresses:
-            hosts.append(host)
+    for other in others:
+        scope.report.warn(word, f"{shown(path)} has a nameserver {shown(other)}: no IP address")
+    hosts = [host for host in hosts if not is_own(Address(host, _DNS_PORT), scope.own_addresses)]
     if not hosts:
-        text = f"{shown(path)} names no nameserver but this cache: its queries get SERVFAIL"
+        text = f"{shown(path)} names no nameserver but this cache: its queries are REFUSED"
         scope.report.warn(word, text)
     return hosts
-
-
-def _nameserver(word: Word, path: str, text: str, scope: Scope) -> str:
-    try:
-        return parse_ip(text)
-    except ValueError:
-        scope.report.warn(word, f"{shown(path)} has a nameserver {shown(text)}: no IP address")
-        return ""
 
 
 def _for_policy(

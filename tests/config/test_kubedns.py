@@ -1,0 +1,219 @@
+"""The kube-dns ConfigMap: what it may hold, and how each slip is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodecache.config.flags import Flags
+from nodecache.config.kubedns import KubeDns, is_in_kubedns, kubedns_files, read_kubedns
+from nodecache.errors import Fault
+from tests.config.conftest import FakeReader
+
+FLAGS = Flags(localip=("169.254.20.10", "fd00::10"))
+STUB = "/etc/kube-dns/stubDomains"
+UPSTREAM = "/etc/kube-dns/upstreamNameservers"
+STUB_USAGE = 'write {"acme.local": ["10.0.0.1", "10.0.0.2:5353"]}'
+UPSTREAM_USAGE = 'write ["10.0.0.1", "10.0.0.2:5353"]'
+
+
+def read(files: Mapping[str, str | Exception], flags: Flags = FLAGS) -> KubeDns:
+    return read_kubedns(flags, FakeReader(files))
+
+
+@pytest.mark.parametrize("flags", [FLAGS, replace(FLAGS, kubednscm="/etc/kube-dns")])
+@pytest.mark.parametrize("text", ["", " \n", "null", "{}"])
+def test_nothing_is_asked_for(text: str, flags: Flags) -> None:
+    assert read({STUB: text}, flags) == KubeDns()
+    assert read({}) == KubeDns()
+    assert read({UPSTREAM: text.replace("{}", "[]")}) == KubeDns()
+
+
+def test_stub_domains_as_corefile_text() -> None:
+    acme = '["10.1.0.1", "10.1.0.1:53", "[FD00::5]:5353", "fe80::1%eth0"]'
+    text = f'{{"Acme.local": {acme}, "b": ["::1"]}}'
+    assert read({STUB: text}).text == (
+        "\n# From /etc/kube-dns/stubDomains:\n"
+        "acme.local:53 {\n"
+        "    errors\n"
+        "    cache 30\n"
+        "    bind 169.254.20.10 fd00::10\n"
+        "    forward . 10.1.0.1 10.1.0.1:53 [fd00::5]:5353 fe80::1%eth0\n"
+        "}\n"
+        "b:53 {\n"
+        "    errors\n"
+        "    cache 30\n"
+        "    bind 169.254.20.10 fd00::10\n"
+        "    forward . ::1\n"
+        "}\n"
+    )
+
+
+def test_words_of_a_block_stand_where_the_configmap_has_them() -> None:
+    (block,) = read({STUB: '{\n  "acme.local":\n   ["10.1.0.1"]}'}).blocks
+    (key,) = block.keys
+    assert (key.text, key.file, key.line, key.column) == ("acme.local:53", STUB, 2, 3)
+    server = block.directives[-1].arguments[-1]
+    assert (server.text, server.file, server.line, server.column) == ("10.1.0.1", STUB, 3, 5)
+
+
+def test_upstream_nameservers() -> None:
+    found = read({UPSTREAM: '["10.0.0.1", "fd00::1", "[fd00::2]:54"]'})
+    assert found.upstreams == ("10.0.0.1", "fd00::1", "[fd00::2]:54")
+    assert found.faults == ()
+
+
+def test_without_own_addresses_the_block_binds_none() -> None:
+    (block,) = read({STUB: '{"a.b": ["10.0.0.1"]}'}, replace(FLAGS, localip=())).blocks
+    assert [row.name.text for row in block.directives] == ["errors", "cache", "forward"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[]", "1:1: the stub domains are an object, not a list"),
+        ('"x"', "1:1: the stub domains are an object, not a string"),
+        ("7", "1:1: the stub domains are an object, not a bare word or number"),
+        ('{"a.b": "10.0.0.1"}', "1:9: the addresses of 'a.b' are a list, not a string"),
+        ('{"a.b": {"c": []}}', "1:9: the addresses of 'a.b' are a list, not an object"),
+        ('{"a.b": [["10.0.0.1"]]}', "1:10: an address is a string, not a list"),
+        ('{"a.b": [10]}', "1:10: an address is a string, not a bare word or number"),
+        ('{"a.b": []}', "1:9: 'a.b' needs at least one address"),
+        ('{"a.b":\n ["10.0.0.1", "x"]}', "2:15: 'x' is neither IP nor IP:PORT"),
+        ('{"a.b": ["10.0.0.1:0"]}', "1:10: 0 is out of range: give 1 to 65535 as a port (16 bits)"),
+        ('{"a.b": ["10.0.0.1:x"]}', "1:10: 'x' is no whole number"),
+        ('{"a.b": ["10.0.0.1 10.0.0.2"]}', "1:10: '10.0.0.1 10.0.0.2' is neither IP nor IP:PORT"),
+        ('{"a.b": ["tls://10.0.0.1"]}', "1:10: 'tls://10.0.0.1' is neither IP nor IP:PORT"),
+        ('{"a.b": ["fe80::1%}"]}', "1:10: 'fe80::1%}' is neither IP nor IP:PORT"),
+        ('{"a.b": ["10.0.0.1\\n}"]}', "1:10: '10.0.0.1\\n}' is neither IP nor IP:PORT"),
+        ('{"a.b": ["169.254.20.10"]}', "1:10: '169.254.20.10' is this cache itself"),
+        (
+            '{"a.b": ["[::ffff:169.254.20.10]:53"]}',
+            "1:10: '[::ffff:169.254.20.10]:53' is this cache itself",
+        ),
+        ('{"": ["10.0.0.1"]}', "1:2: '' is no domain name"),
+        ('{"a b": ["10.0.0.1"]}', "1:2: 'a b' is no domain name"),
+        ('{"a{": ["10.0.0.1"]}', "1:2: 'a{' is no domain name"),
+        ('{"a\\n. {": ["10.0.0.1"]}', "1:2: 'a\\n. {' is no domain name"),
+        ('{"10.0.0.0/8": ["10.0.0.1"]}', "1:2: '10.0.0.0/8' is no domain name"),
+        (
+            '{"a..b": ["10.0.0.1"]}',
+            "1:2: a domain name has no empty label; remove the surplus dot",
+        ),
+        (
+            f'{{"{"a" * 64}": ["10.0.0.1"]}}',
+            "1:2: a label of a domain name has at most 63 octets",
+        ),
+        ('{"a.b": ["10.0.0.1"], "A.b.": ["::1"]}', "1:23: 'A.b.' already stands in line 1"),
+        ('{"a.b" ["10.0.0.1"]}', "1:8: '[' stands where ':' should"),
+        ('{"a.b": ["10.0.0.1",]}', "1:21: ']' stands where a value should"),
+        ("{", "1:2: the text ends where a name in double quotes should follow"),
+        ("[" * 9, "1:9: nests more than 8 deep, or holds more than 20,000 values"),
+        (
+            '{"a.b": [' + ", ".join(f'"10.0.0.{n}"' for n in range(16)) + "]}",
+            "1:9: 'a.b' has 16 addresses, and 15 is the most",
+        ),
+        (
+            "{" + ", ".join(f'"a{n}": ["10.0.0.1"]' for n in range(1001)) + "}",
+            "1:1: more than 1000 stub domains are too many",
+        ),
+    ],
+)
+def test_fault_of_stub_domains_says_where_and_what_to_write(text: str, fault: str) -> None:
+    found = read({STUB: text}).faults
+    assert [str(each) for each in found] == [f"{STUB}:{fault}; {STUB_USAGE}"]
+    assert all(map(is_in_kubedns, found))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{}", "1:1: the addresses of upstreamNameservers are a list, not an object"),
+        (
+            '["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]',
+            "1:1: upstreamNameservers has 4 addresses, and 3 is the most",
+        ),
+        ('["10.0.0.1", "dns.example"]', "1:14: 'dns.example' is neither IP nor IP:PORT"),
+        ('["/etc/resolv.conf"]', "1:2: '/etc/resolv.conf' is neither IP nor IP:PORT"),
+        ('["fd00::10"]', "1:2: 'fd00::10' is this cache itself"),
+        ("10.0.0.1", "1:1: '10.0.0.1' stands where a value should"),
+    ],
+)
+def test_fault_of_upstream_nameservers_says_where_and_what_to_write(text: str, fault: str) -> None:
+    found = read({UPSTREAM: text})
+    assert [str(each) for each in found.faults] == [f"{UPSTREAM}:{fault}; {UPSTREAM_USAGE}"]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (PermissionError(13, "Permission denied"), "cannot read this: Permission denied"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), "cannot read this: it is not UTF-8 text"),
+        (" " * (1024 * 1024 + 1), "longer than 1 MiB; remove what is not needed"),
+    ],
+)
+def test_key_that_cannot_be_read_is_a_fault(content: str | Exception, fault: str) -> None:
+    assert [str(each) for each in read({STUB: content}).faults] == [f"{STUB}: {fault}"]
+
+
+def test_our_address_on_another_port_is_another_server() -> None:
+    assert read({UPSTREAM: '["169.254.20.10:54"]'}).upstreams == ("169.254.20.10:54",)
+    flags = replace(FLAGS, dns_port=54)
+    assert len(read({UPSTREAM: '["169.254.20.10:54"]'}, flags).faults) == 1
+
+
+def test_all_faults_come_together() -> None:
+    found = read({STUB: '{"a b": ["x"], "c": 1}', UPSTREAM: "["})
+    places = [(fault.file, fault.line, fault.column) for fault in found.faults]
+    assert places == [(STUB, 1, 2), (STUB, 1, 10), (STUB, 1, 21), (UPSTREAM, 1, 2)]
+
+
+def test_odd_keys_are_warned_of_but_not_kubernetes_links() -> None:
+    files = dict.fromkeys(
+        ("..data", "..2026_01_01", ".x", "federations", "stubdomains", "zzz"), "{"
+    )
+    found = read({f"/etc/kube-dns/{name}": text for name, text in files.items()})
+    assert found.faults == ()
+    assert found.warnings == (
+        (
+            "/etc/kube-dns: 'stubdomains' is no key of the kube-dns ConfigMap;"
+            " did you mean 'stubDomains'?"
+        ),
+        (
+            "/etc/kube-dns: 'zzz' is no key of the kube-dns ConfigMap;"
+            " there are stubDomains and upstreamNameservers"
+        ),
+    )
+
+
+def test_folder_that_was_named_and_is_missing_is_a_warning() -> None:
+    found = read({}, replace(FLAGS, kubednscm="/else[where]/"))
+    assert found.warnings == ("-kubednscm: there is no folder '/else[where]' (yet)",)
+    assert kubedns_files(replace(FLAGS, kubednscm="/x/")) == (
+        "/x/stubDomains",
+        "/x/upstreamNameservers",
+    )
+
+
+def test_folder_with_wildcards_in_its_name_is_looked_into() -> None:
+    found = read({"/a[b]*/zzz": ""}, replace(FLAGS, kubednscm="/a[b]*"))
+    assert len(found.warnings) == 1
+
+
+def test_faults_elsewhere_are_not_the_configmaps() -> None:
+    assert not is_in_kubedns(Fault("Corefile", 1, 1, "x"))
+    assert not is_in_kubedns(Fault("command line", 0, 0, "x"))
+
+
+@given(st.text(alphabet=st.sampled_from('{}[]:,"abc.10%/ \n\\-_')))
+def test_no_text_raises_and_none_gets_unchecked_into_the_corefile(text: str) -> None:
+    assert all(map(is_in_kubedns, read({STUB: text, UPSTREAM: text}).faults))
+    found = read({STUB: json.dumps({text: ["10.0.0.1"], "x.y": [text]})})
+    for block in found.blocks:
+        for word in (*block.keys, *block.directives[-1].arguments):
+            assert not set(word.text) & set('{}" \n\\#')
