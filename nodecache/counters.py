@@ -97,7 +97,9 @@ class QuerySeries:
 class CacheSeries:
     """What the cache of one server block did, as seen through one server.
 
-    ``entries`` maps "success" and "denial" to a gauge read at scrape time.
+    Attributes:
+        entries: "success" and "denial" -> a gauge read at scrape time.
+        packet_hits: Those of ``success_hits`` and ``denial_hits`` that the packet cache answered.
     """
 
     __slots__ = (
@@ -106,6 +108,7 @@ class CacheSeries:
         "drops",
         "entries",
         "misses",
+        "packet_hits",
         "prefetches",
         "requests",
         "served_stale",
@@ -121,6 +124,7 @@ class CacheSeries:
         self.requests = 0
         self.success_hits = 0
         self.denial_hits = 0
+        self.packet_hits = 0
         self.misses = 0
         self.prefetches = 0
         self.drops = 0
@@ -166,27 +170,49 @@ class Counters:
         drops: Reason -> messages that deliberately got no reply.
         events: Name -> count, exported as nodecache_<name>_total (coalesced, hedged, ...).
         gauges: Name -> function read at scrape time, exported as nodecache_<name>.
+        receive_drops: Server -> datagrams that the kernel dropped at its full UDP queues.
         before_scrape: Called before each reading, so that hot paths can hand in their integers.
         panics: Errors of ours that escaped; the daemon went on.
         plugins: (server, zone, directive) of every directive in use; replaced by a reload.
         health_durations: Seconds that /health took to answer our own request.
         health_failures: Own requests to /health that failed.
+        loop_lag: Seconds by which the loop was late for a timer.
+        reload_failures: Configurations that a reload refused.
+        config_sha512: Of the configuration in force, in hexadecimal; "" before the first.
+        hosts_entries: Path of a hosts file, "" for inline lines -> its entries in force.
+        hosts_changed_at: Unix seconds of the newest hosts file's last change, 0 without one.
+        template_matches: (server, zone, class, type) -> queries that a template answered.
+        template_failures: The same, section and template behind it -> texts not made.
+        template_rr_failures: As ``template_failures`` -> texts that are no record.
+        dns64_translated: Server -> responses with AAAA records made of A records.
     """
 
     __slots__ = (
+        "_cache_index",
+        "_query_index",
         "before_scrape",
         "caches",
+        "config_sha512",
+        "dns64_translated",
         "drops",
         "events",
         "gauges",
         "health_durations",
         "health_failures",
         "healthcheck_broken",
+        "hosts_changed_at",
+        "hosts_entries",
+        "loop_lag",
         "max_concurrent_rejects",
         "panics",
         "plugins",
         "queries",
+        "receive_drops",
+        "reload_failures",
         "setup_errors",
+        "template_failures",
+        "template_matches",
+        "template_rr_failures",
         "upstreams",
     )
 
@@ -197,6 +223,7 @@ class Counters:
         self.drops: dict[str, int] = {}
         self.events: dict[str, int] = {}
         self.gauges: dict[str, Callable[[], float]] = {}
+        self.receive_drops: dict[str, int] = {}
         self.before_scrape: list[Callable[[], None]] = []
         self.healthcheck_broken = 0
         self.max_concurrent_rejects = 0
@@ -205,6 +232,35 @@ class Counters:
         self.plugins: list[tuple[str, str, str]] = []
         self.health_durations = Histogram(HEALTH_BOUNDS_S)
         self.health_failures = 0
+        self.loop_lag = Histogram(DURATION_BOUNDS_S)
+        self.reload_failures = 0
+        self.config_sha512 = ""
+        self.hosts_entries: dict[str, int] = {}
+        self.hosts_changed_at = 0.0
+        self.template_matches: dict[tuple[str, str, str, str], int] = {}
+        self.template_failures: dict[tuple[str, str, str, str, str, str], int] = {}
+        self.template_rr_failures: dict[tuple[str, str, str, str, str, str], int] = {}
+        self.dns64_translated: dict[str, int] = {}
+        self._query_index: dict[tuple[str, str, str, str], QuerySeries] = {}
+        self._cache_index: dict[tuple[str, str], CacheSeries] = {}
+
+    def query_series(self, server: str, zone: str, proto: str, family: str) -> QuerySeries:
+        """Returns the series with these labels; after a reload that is the one from before it."""
+        labels = (server, zone, proto, family)
+        series = self._query_index.get(labels)
+        if series is None:
+            series = self._query_index[labels] = QuerySeries(server, zone, proto, family)
+            self.queries.append(series)
+        return series
+
+    def cache_series(self, server: str, zones: str) -> CacheSeries:
+        """Returns the series with these labels; after a reload that is the one from before it."""
+        labels = (server, zones)
+        series = self._cache_index.get(labels)
+        if series is None:
+            series = self._cache_index[labels] = CacheSeries(server, zones)
+            self.caches.append(series)
+        return series
 
     def count_drop(self, reason: str) -> None:
         """Counts a message that gets no reply on purpose."""

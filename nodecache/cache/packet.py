@@ -155,8 +155,7 @@ class PacketCache:
         self._packets[packet.key] = packet
         self._octets += _size_octets(packet)
         message.packets += (packet,)
-        while len(self._packets) > self._most_entries or self._octets > self._most_octets:
-            self.forget(next(iter(self._packets.values())))
+        self._shrink()
 
     def forget(self, packet: Packet) -> None:
         """Lets a packet go; its hits are handed in."""
@@ -171,11 +170,25 @@ class PacketCache:
             message.packets = tuple(other for other in message.packets if other is not packet)
         self._hand_in(packet, message.hit_at)
 
+    def clear(self) -> None:
+        """Lets all packets go: they may not be what a query should get any more."""
+        for packet in list(self._packets.values()):
+            self.forget(packet)
+
+    def resize(self, most_octets: int) -> None:
+        """Sets the bound in octets; what is too much leaves."""
+        self._most_octets = most_octets
+        self._shrink()
+
     def hand_in(self, now: float) -> None:
         """Moves all counts to the series, durations included; for scrapes."""
         for packet in self._packets.values():
             self._hand_in(packet, now)
         self._deal_durations()
+
+    def _shrink(self) -> None:
+        while len(self._packets) > self._most_entries or self._octets > self._most_octets:
+            self.forget(next(iter(self._packets.values())))
 
     def _ready(self, packet: Packet, message: Message) -> None:
         # The TTL as of the end of this second: never more than tier 2 would show in it.
@@ -204,6 +217,7 @@ class PacketCache:
         queries.count_response(message.rcode, "cache", len(packet.reply) + 2, hits)
         self._hits[queries] = self._hits.get(queries, 0) + hits
         caches.requests += hits
+        caches.packet_hits += hits
         if message.kind is Kind.SUCCESS:
             caches.success_hits += hits
         else:

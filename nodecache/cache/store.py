@@ -296,6 +296,15 @@ class MessageCache:
         for packet in packets:
             packet.leave()
 
+    def retire(self) -> list[Message]:
+        """Gives all messages up, and leaves the budget for good; returns the messages."""
+        messages = list(self._messages.values())
+        for message in messages:
+            self.remove(message)
+        self._budget.partitions.remove(self.success)
+        self._budget.partitions.remove(self.denial)
+        return messages
+
 
 _DENIALS = (Kind.NXDOMAIN, Kind.NODATA, Kind.FAILURE)
 _QTYPE_AT, _QTYPE_END = -5, -3

@@ -9,7 +9,9 @@ from nodecache.cache.message import Message
 from nodecache.cache.store import MessageCache
 from nodecache.config.model import ForwardPolicy, ServerBlock
 from nodecache.engine.exchange import Exchange, Failure
-from nodecache.wire.const import CD, HEADER_OCTETS, RD
+from nodecache.engine.local import Chain, Plan
+from nodecache.engine.loop import LoopGuard
+from nodecache.wire.const import CD, HEADER_OCTETS, MAX_MESSAGE_OCTETS, OUR_PAYLOAD_OCTETS, RD
 from nodecache.wire.query import is_below
 from nodecache.wire.reply import compose_upstream_query
 
@@ -28,16 +30,43 @@ class BlockState:
     Attributes:
         block: Its configuration.
         messages: Its message cache, None without a ``cache`` directive.
+        chain: What may change or answer a question before ``forward``, None for nothing.
+        guard: A look for a forwarding loop, None when there is nothing to look at.
+        most_udp_octets: Of a reply (``bufsize``).
+        query_ends: What stands before and behind the question of an upstream query, by the last
+            octet of the key.
         pending: Key -> the one exchange under way for it.
     """
 
-    __slots__ = ("_cached_zones", "block", "messages", "pending")
+    __slots__ = (
+        "_cached_zones",
+        "block",
+        "chain",
+        "guard",
+        "messages",
+        "most_udp_octets",
+        "pending",
+        "query_ends",
+    )
 
-    def __init__(self, block: ServerBlock, messages: MessageCache | None) -> None:
+    def __init__(
+        self, block: ServerBlock, messages: MessageCache | None, chain: Chain | None = None
+    ) -> None:
+        self.guard: LoopGuard | None = None
+        self.pending: dict[bytes, Pending] = {}
+        self.configure(block, messages, chain)
+
+    def configure(
+        self, block: ServerBlock, messages: MessageCache | None, chain: Chain | None
+    ) -> None:
+        """Goes over to another configuration; what is under way ends as it began."""
         self.block = block
         self.messages = messages
+        self.chain = chain
         self._cached_zones = messages.policy.zones if messages is not None else ()
-        self.pending: dict[bytes, Pending] = {}
+        self.most_udp_octets = MAX_MESSAGE_OCTETS if block.bufsize is None else block.bufsize
+        payload_octets = min(OUR_PAYLOAD_OCTETS, self.most_udp_octets)
+        self.query_ends = tuple(_query_ends(bits, payload_octets) for bits in range(8))
 
     def cache_for(self, qname: bytes) -> MessageCache | None:
         """Returns the message cache if ``qname`` may be in it (``cache TTL ZONES...``)."""
@@ -71,9 +100,10 @@ class Pending(Exchange):
         messages: Where the response may be kept, None for nowhere.
         message: What is in the cache for it, valid or stale: to be refreshed, or to be served
             if nothing fresh comes. None if there is nothing.
+        plan: What the block's chain made of the question, None without a chain.
     """
 
-    __slots__ = ("key", "message", "messages", "state", "waiters")
+    __slots__ = ("key", "message", "messages", "plan", "state", "waiters")
 
     def __init__(
         self,
@@ -83,9 +113,14 @@ class Pending(Exchange):
         messages: MessageCache | None,
         now: float,
         on_done: Callable[[Any, bytes | Failure, float], bool],
+        plan: Plan | None = None,
     ) -> None:
         question = key[:-1]
-        head, tail = _QUERY_ENDS[key[-1]]
+        head, tail = state.query_ends[key[-1]]
+        if plan is not None and plan.rewritten is not None:
+            question = plan.question
+            if plan.rewritten.options:
+                head, tail = _query_ends(key[-1], OUR_PAYLOAD_OCTETS, plan.rewritten.options)
         query = head + question + tail
         super().__init__(question, query, policy, now, now + PATIENCE_S, on_done)
         self.state = state
@@ -93,13 +128,11 @@ class Pending(Exchange):
         self.messages = messages
         self.waiters: list[Any] = []
         self.message: Message | None = None
+        self.plan = plan
 
 
-def _query_ends(bits: int) -> tuple[bytes, bytes]:
+def _query_ends(bits: int, payload_octets: int, options: bytes = b"") -> tuple[bytes, bytes]:
     """Returns what stands before and behind the question for the last octet of a key."""
     flags = (bits & 1) * RD | (bits >> 1 & 1) * CD
-    query = compose_upstream_query(b"", flags, dnssec_ok=bool(bits & 4))
+    query = compose_upstream_query(b"", flags, bool(bits & 4), payload_octets, options)
     return query[: HEADER_OCTETS - 2], query[HEADER_OCTETS - 2 :]
-
-
-_QUERY_ENDS = tuple(_query_ends(bits) for bits in range(8))

@@ -13,6 +13,7 @@ class Failure(enum.Enum):
 
     TIMED_OUT = "timed out"
     UNREACHABLE = "no upstream can be reached"
+    MALFORMED = "the response is malformed"
     OVERLOADED = "too many queries in flight"
 
 

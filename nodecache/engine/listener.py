@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nodecache.cache.packet import PacketCache
+from nodecache.config.model import Address
 from nodecache.engine.zones import Zones
 from nodecache.wire.const import MAX_MESSAGE_OCTETS
 
@@ -19,6 +20,13 @@ class Answers(Protocol):
         """Returns the whole reply, b"" if there never is one, None if it is delivered later."""
 
 
+class TakesReplies(Protocol):
+    """A Front (engine/front.py), as the resolver needs it."""
+
+    def deliver(self, client: Any, reply: bytes, now: float) -> None:
+        """Takes a whole reply that came later."""
+
+
 class Listener:
     """One listening address with one transport.
 
@@ -27,13 +35,26 @@ class Listener:
         proto: "udp" or "tcp".
         family: "1" for IPv4, "2" for IPv6.
         zones: Which server block serves which names here. Replaced on reload.
+        locate: Client -> its IP address and port, as far as they are known.
+        front: What takes replies instead of ``deliver``, for a listener that is no socket but
+            the inner side of a Front.
         deliver: Sends a whole reply, ID included, to a client that ``Resolver.query`` was given.
             The client may be gone; then it counts the drop and returns.
         most_octets: Longest reply that the transport can carry.
         packets: The packet cache in front of a UDP socket, None for TCP.
     """
 
-    __slots__ = ("deliver", "family", "most_octets", "packets", "proto", "server", "zones")
+    __slots__ = (
+        "deliver",
+        "family",
+        "front",
+        "locate",
+        "most_octets",
+        "packets",
+        "proto",
+        "server",
+        "zones",
+    )
 
     def __init__(
         self,
@@ -51,3 +72,9 @@ class Listener:
         self.deliver = deliver
         self.most_octets = MOST_UDP_OCTETS if proto == "udp" else MAX_MESSAGE_OCTETS
         self.packets = packets
+        self.locate: Callable[[Any], Address] = _unknown
+        self.front: TakesReplies | None = None
+
+
+def _unknown(_client: object) -> Address:
+    return Address("", 0)

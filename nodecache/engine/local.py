@@ -6,7 +6,7 @@ neither takes goes to ``forward``. Blocks without these directives have no chain
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Responder(Protocol):
@@ -34,10 +34,13 @@ class Rewritten(Protocol):
     Attributes:
         question: What is asked instead: QNAME in lower case, QTYPE and QCLASS.
         options: EDNS options to send along to the upstream, in wire format.
+        is_illegal: The rules make a name that cannot be asked for; ``restore`` makes an error of
+            whatever it is given.
     """
 
     question: bytes
     options: bytes
+    is_illegal: bool
 
     def restore(self, response: bytes) -> bytes | None:
         """Returns the response to the original question; None if ``response`` is broken."""
@@ -48,3 +51,44 @@ class Rewriter(Protocol):
 
     def rewrite(self, question: bytes) -> Rewritten | None:
         """Returns what to ask instead, None if no rule applies. Raises nothing."""
+
+
+class Plan(NamedTuple):
+    """What the chain makes of one question.
+
+    Attributes:
+        question: What is to be asked.
+        rewritten: How it was changed, None if it was not.
+        response: What was answered here, None if ``forward`` is to be asked.
+        plugin: Who answers.
+    """
+
+    question: bytes
+    rewritten: Rewritten | None
+    response: bytes | None
+    plugin: str
+
+    def restore(self, response: bytes) -> bytes | None:
+        """Returns the response to the original question; None if ``response`` is broken."""
+        return response if self.rewritten is None else self.rewritten.restore(response)
+
+
+class Chain:
+    """The chain of one server block."""
+
+    def __init__(self, rewriter: Rewriter | None, responders: tuple[Responder, ...]) -> None:
+        self._rewriter = rewriter
+        self._responders = responders
+
+    def plan(self, question: bytes) -> Plan:
+        """Returns what becomes of ``question`` (QNAME in lower case, QTYPE, QCLASS)."""
+        rewritten = self._rewriter.rewrite(question) if self._rewriter is not None else None
+        if rewritten is not None:
+            question = rewritten.question
+            if rewritten.is_illegal:
+                return Plan(question, rewritten, b"", "rewrite")
+        for responder in self._responders:
+            response = responder.respond(question)
+            if response is not None:
+                return Plan(question, rewritten, response, responder.name)
+        return Plan(question, rewritten, None, "forward")

@@ -16,24 +16,34 @@ from nodecache.cache.admit import Answer, admit_failure, admit_response
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import NEVER, Message
 from nodecache.cache.packet import Packet
-from nodecache.config.model import StaleMode
+from nodecache.config.model import ROOT, ForwardPolicy, StaleMode
 from nodecache.counters import Counters
 from nodecache.engine.block import MOST_WAITERS, BlockState, Pending
+from nodecache.engine.directives.chase import add_answers, find_open_target
+from nodecache.engine.directives.whoami import whoami_response
 from nodecache.engine.exchange import Exchange, Failure
 from nodecache.engine.listener import Listener
+from nodecache.engine.local import Plan
+from nodecache.engine.loop import LoopGuard
 from nodecache.engine.zones import ServedZone
 from nodecache.wire.const import (
+    CLASS_IN,
     EDE_CACHED_ERROR,
     EDE_NETWORK_ERROR,
     EDE_NO_REACHABLE_AUTHORITY,
+    EDE_NOT_READY,
     EDE_STALE_ANSWER,
     NXDOMAIN,
     RA,
     RCODE_MASK,
     REFUSED,
+    SERVFAIL,
+    TYPE_AND_CLASS,
+    TYPE_HINFO,
 )
 from nodecache.wire.query import Query, Refusal, Silence, scan_query
-from nodecache.wire.reply import compose_ends, compose_refusal, compose_reply
+from nodecache.wire.reply import compose_ends, compose_refusal, compose_reply, extended_error
+from nodecache.wire.rrs import read_options
 
 SILENCE = b""  # what ``query`` returns when there will be no reply
 
@@ -41,6 +51,14 @@ STALE_TTL_S = 5
 # After a failed refresh a name rests this long before the next hit tries again.
 _REFRESH_PAUSE_S = 2.0
 _NO_COUNTS = (0, 0, 0)
+_CACHED_ERROR = extended_error(EDE_CACHED_ERROR)
+_NETWORK_ERROR = extended_error(EDE_NETWORK_ERROR)
+_NOT_READY = extended_error(EDE_NOT_READY)
+_NO_REACHABLE_AUTHORITY = extended_error(EDE_NO_REACHABLE_AUTHORITY)
+_STALE_ANSWER = extended_error(EDE_STALE_ANSWER)
+# Stands for a forward policy where a directive of the block answers.
+_ANSWERED_HERE = ForwardPolicy(ROOT, ())
+_KEY_OF_PROBE = b"\1"  # RD set, neither CD nor DO: see Query.key()
 # Failures kept for the error log between two looks of the shell; more are only counted.
 _MOST_ERRORS = 256
 
@@ -87,6 +105,7 @@ class Resolver:
         self.replies: list[tuple[Listener, Any, bytes]] = []
         self.errors: list[UpstreamError] = []
         self.pending_count = 0
+        self.self_check = b""
         self._forwarder = forwarder
         self._counters = counters
         self._random = random
@@ -108,6 +127,8 @@ class Resolver:
             reply = octets[:2] + compose_reply(query, RA | REFUSED, _NO_COUNTS, b"", 512)
             listener.zones.unserved.count_response(REFUSED, "", len(reply))
             return reply
+        if served.front is not None:
+            return served.front.query(query, client, now)
         served.queries.count_query(query.qtype, len(octets), query.dnssec_ok)
         waiter = Waiter(listener, client, query, served, now)
         messages = served.state.cache_for(query.qname)
@@ -128,6 +149,8 @@ class Resolver:
             self._counters.count_drop(verdict.value)
             return SILENCE
         reply = octets[:2] + compose_refusal(octets, verdict)
+        if octets[2:] == self.self_check:
+            return reply
         unserved = listener.zones.unserved
         unserved.count_query(0, len(octets), wants_dnssec=False)
         unserved.count_response(verdict.rcode, "", len(reply))
@@ -137,8 +160,8 @@ class Resolver:
         """Returns the reply made of a valid message, and admits the question to tier 1."""
         listener, query, served = waiter.listener, waiter.query, waiter.served
         self._note_hit(message, served, now)
-        limit = _most_octets(query, listener)
-        error = EDE_CACHED_ERROR if message.kind is Kind.FAILURE else None
+        limit = _most_octets(waiter)
+        error = _CACHED_ERROR if message.kind is Kind.FAILURE else b""
         head, tail, fits = compose_ends(
             query, message.flags, message.counts, message.records_octets, limit, error
         )
@@ -174,7 +197,7 @@ class Resolver:
         """Asks for a message that is still valid, once, with nobody waiting (refresh-ahead)."""
         if message.key in served.state.pending:
             return
-        pending = self._begin(served.state, message.key, message.key[:-5], now)
+        pending = self._begin(served.state, message.key, now)
         if pending is not None:
             pending.message = message
             served.caches.prefetches += 1
@@ -184,6 +207,9 @@ class Resolver:
     def _ask(self, waiter: Waiter, key: bytes, stale: Message | None, now: float) -> bytes | None:
         """Joins or begins the exchange for ``key``; ``stale`` may be served instead (RFC 8767)."""
         state = waiter.served.state
+        guard = state.guard
+        if guard is not None and guard.stops(waiter.query.qname):
+            return self._shed(waiter, stale, SERVFAIL)
         pending = state.pending.get(key)
         if pending is not None:
             if len(pending.waiters) >= MOST_WAITERS:
@@ -193,7 +219,7 @@ class Resolver:
             return self._wait(pending, waiter, stale, now)
         if stale is not None and stale.refresh_at > now:
             return self._stale_reply(waiter, stale)
-        pending = self._begin(state, key, waiter.query.qname, now)
+        pending = self._begin(state, key, now, waiter)
         if pending is None:
             return self._shed(waiter, stale)
         reply = self._wait(pending, waiter, stale, now)
@@ -218,33 +244,90 @@ class Resolver:
         self._sequence += 1
         heapq.heappush(self._stale_at, (when, self._sequence, pending))
 
-    def _shed(self, waiter: Waiter, stale: Message | None) -> bytes:
-        """Returns what a miss gets when nobody may be asked: a stale reply, or REFUSED."""
+    def _shed(self, waiter: Waiter, stale: Message | None, rcode: int = REFUSED) -> bytes:
+        """Returns what a miss gets when nobody may be asked: a stale reply, or an error."""
         if stale is not None:
             return self._stale_reply(waiter, stale)
-        return self._compose(waiter, RA | REFUSED, _NO_COUNTS, b"", "forward", 0.0)
+        policy = waiter.served.state.forward_for(waiter.query.qname)
+        error = _NOT_READY if policy is not None and not policy.upstreams else b""
+        return self._compose(waiter, RA | rcode, _NO_COUNTS, b"", "forward", 0.0, error)
 
-    def _begin(self, state: BlockState, key: bytes, qname: bytes, now: float) -> Pending | None:
-        """Returns a new exchange, not yet submitted; None if nobody may be asked."""
-        policy = state.forward_for(qname)
-        if policy is None:
+    def _begin(
+        self, state: BlockState, key: bytes, now: float, waiter: Waiter | None = None
+    ) -> Pending | None:
+        """Returns a new exchange, not yet submitted; None if nobody may be asked.
+
+        ``waiter`` is who asks, None for a question of our own.
+        """
+        plan = state.chain.plan(key[:-1]) if state.chain is not None else None
+        question = key[:-1] if plan is None else plan.question
+        if plan is not None and plan.response is not None:
+            policy = _ANSWERED_HERE
+        elif (found := state.forward_for(question[:-4])) is not None:
+            policy = found
+            if not policy.upstreams or self._is_full(state, policy):
+                return None
+        elif state.block.is_whoami and waiter is not None:
+            plan, policy = _plan_whoami(question, plan, waiter), _ANSWERED_HERE
+        else:
             return None
-        if policy.max_concurrent and len(state.pending) >= policy.max_concurrent:
-            self._counters.max_concurrent_rejects += 1
-            self._counters.count_event("shed")
-            return None
-        if self.pending_count >= self._most_pending:
-            self._counters.count_event("shed")
-            return None
-        pending = Pending(state, key, policy, state.cache_for(qname), now, self._done)
+        messages = state.cache_for(key[:-5])
+        pending = Pending(state, key, policy, messages, now, self._done, plan)
         state.pending[key] = pending
         self.pending_count += 1
         return pending
 
+    def _is_full(self, state: BlockState, policy: ForwardPolicy) -> bool:
+        """Whether there are too many exchanges; counts it."""
+        if policy.max_concurrent and len(state.pending) >= policy.max_concurrent:
+            self._counters.max_concurrent_rejects += 1
+        elif self.pending_count < self._most_pending:
+            return False
+        self._counters.count_event("shed")
+        return True
+
     def _submit(self, pending: Pending, now: float) -> None:
         if pending.message is not None:
             pending.message.refresh_at = NEVER
-        self._forwarder.submit(pending, now)
+        plan = pending.plan
+        if plan is None or plan.response is None:
+            self._forwarder.submit(pending, now)
+            return
+        target = find_open_target(plan.response) if plan.plugin == "template" else None
+        if target is None or not self._chase(pending, plan.response, target, now):
+            self._finish_here(pending, plan.response, now)
+
+    def _chase(self, pending: Pending, response: bytes, target: bytes, now: float) -> bool:
+        """Asks for the end of the CNAME that a template made; False if nobody may be asked."""
+        policy = pending.state.forward_for(target[:-4])
+        if policy is None or not policy.upstreams:
+            return False
+
+        def take(_: Exchange, result: bytes | Failure, now: float) -> bool:
+            found = b"" if isinstance(result, Failure) else result
+            self._finish_here(pending, add_answers(response, found), now)
+            return True
+
+        head, tail = pending.state.query_ends[pending.key[-1]]
+        query = head + target + tail
+        exchange = Exchange(target, query, policy, now, pending.deadline, take)
+        self._forwarder.submit(exchange, now)
+        return True
+
+    def _finish_here(self, pending: Pending, response: bytes, now: float) -> None:
+        """Ends an exchange that a directive of ours answered."""
+        pending.is_done = True
+        if not self._done(pending, response, now):
+            self._done(pending, Failure.MALFORMED, now)
+
+    def look_for_loop(self, state: BlockState, guard: LoopGuard, now: float) -> None:
+        """Asks for the name of ``guard`` and keeps nothing; ``guard`` tells what came of it."""
+        state.guard = guard
+        key = guard.qname + TYPE_AND_CLASS.pack(TYPE_HINFO, CLASS_IN) + _KEY_OF_PROBE
+        pending = self._begin(state, key, now)
+        if pending is not None:
+            pending.messages = None
+            self._submit(pending, now)
 
     def _done(self, pending: Pending, result: bytes | Failure, now: float) -> bool:
         """Takes the end of an exchange: keeps what came, and replies to all who waited.
@@ -252,14 +335,17 @@ class Resolver:
         Returns False, with nothing done, for a malformed response: then somebody else is asked.
         """
         answer: Answer | None = None
-        error: int | None = None
+        error = b""
         if isinstance(result, Failure):
             self._note_error(pending, result.value)
             answer = admit_failure(pending.key, pending.messages, now)
             is_reachable = result is not Failure.UNREACHABLE
-            error = EDE_NO_REACHABLE_AUTHORITY if is_reachable else EDE_NETWORK_ERROR
+            error = _NO_REACHABLE_AUTHORITY if is_reachable else _NETWORK_ERROR
         elif not pending.policy.next_rcodes or not self._moves_on(pending, result, now):
-            answer = admit_response(result, pending.key, pending.messages, now, self._random())
+            response = result if pending.plan is None else pending.plan.restore(result)
+            if response is not None:
+                key, messages = pending.key, pending.messages
+                answer = admit_response(response, key, messages, now, self._random())
             if answer is None:
                 self._note_error(pending, "the upstream's response is malformed")
                 return False
@@ -269,28 +355,40 @@ class Resolver:
             self._settle(pending, answer, error, now)
         return True
 
-    def _settle(self, pending: Pending, answer: Answer, error: int | None, now: float) -> None:
+    def _settle(self, pending: Pending, answer: Answer, error: bytes, now: float) -> None:
         message = pending.message
         if message is not None and message.partition is not None:
             if not _is_refreshed(answer):
                 message.refresh_at = now + _REFRESH_PAUSE_S
                 if message.keep_until > now:
-                    self._serve_stale(pending, message)
+                    self._serve_stale(pending, message, now)
             elif pending.state.messages is not None:
                 # The fresh answer could not be kept (TTL 0), but what it replaces is over.
                 pending.state.messages.remove(message)
+        plugin = "forward"
+        if pending.plan is not None:
+            plugin = pending.plan.plugin
+            error = error or read_options(pending.plan.response)
         for waiter in pending.waiters:
             reply = self._compose(
                 waiter,
                 answer.flags,
                 answer.counts,
                 answer.records,
-                "forward",
+                plugin,
                 now - waiter.since,
                 error,
                 0 if answer.is_truncated else None,
             )
+            self._send(waiter, reply, now)
+
+    def _send(self, waiter: Waiter, reply: bytes, now: float) -> None:
+        """Hands out a reply that comes later."""
+        front = waiter.listener.front
+        if front is None:
             self.replies.append((waiter.listener, waiter.client, reply))
+        else:
+            front.deliver(waiter.client, reply, now)
 
     def _moves_on(self, pending: Pending, response: bytes, now: float) -> bool:
         """Hands the question to the block's next ``forward`` if ``next`` says so."""
@@ -301,7 +399,8 @@ class Resolver:
         following = state.forward_for(pending.question[:-4], after=policy)
         if following is None:
             return False
-        successor = Pending(state, pending.key, following, pending.messages, now, self._done)
+        key, messages, plan = pending.key, pending.messages, pending.plan
+        successor = Pending(state, key, following, messages, now, self._done, plan)
         successor.waiters, successor.message = pending.waiters, pending.message
         # The patience of those who wait goes on, it does not begin anew.
         successor.deadline = pending.deadline
@@ -312,19 +411,17 @@ class Resolver:
         self._submit(successor, now)
         return True
 
-    def _serve_stale(self, pending: Pending, message: Message) -> None:
-        for waiter in pending.waiters:
-            self.replies.append(
-                (waiter.listener, waiter.client, self._stale_reply(waiter, message))
-            )
-        pending.waiters = []
+    def _serve_stale(self, pending: Pending, message: Message, now: float) -> None:
+        waiters, pending.waiters = pending.waiters, []
+        for waiter in waiters:
+            self._send(waiter, self._stale_reply(waiter, message), now)
 
     def _stale_reply(self, waiter: Waiter, message: Message) -> bytes:
         """Returns a reply made of an expired message (RFC 8767 section 4)."""
         waiter.served.caches.served_stale += 1
         records = message.records_with_ttl(STALE_TTL_S)
         return self._compose(
-            waiter, message.flags, message.counts, records, "cache", 0.0, EDE_STALE_ANSWER
+            waiter, message.flags, message.counts, records, "cache", 0.0, _STALE_ANSWER
         )
 
     def _compose(
@@ -335,19 +432,22 @@ class Resolver:
         records: bytes,
         plugin: str,
         duration_s: float,
-        extended_error: int | None = None,
+        options: bytes = b"",
         limit: int | None = None,
     ) -> bytes:
         """Returns the whole reply to a waiter, counted."""
-        query, listener, queries = waiter.query, waiter.listener, waiter.served.queries
+        query, queries = waiter.query, waiter.served.queries
         if limit is None:
-            limit = _most_octets(query, listener)
-        rest = compose_reply(query, flags, counts, records, limit, extended_error)
+            limit = _most_octets(waiter)
+        rest = compose_reply(query, flags, counts, records, limit, options)
         queries.count_response(flags & 0xF, plugin, len(rest) + 2)
         queries.durations.observe(duration_s)
         return query.octets[:2] + rest
 
     def _note_error(self, pending: Pending, text: str) -> None:
+        guard = pending.state.guard
+        if guard is not None and guard.qname == pending.key[:-5]:
+            return  # nobody waits for it, and nobody knows its name
         self._counters.count_event("upstream_failures")
         if pending.state.block.errors is not None and len(self.errors) < _MOST_ERRORS:
             self.errors.append(UpstreamError(pending.state, pending.question, text))
@@ -361,7 +461,13 @@ class Resolver:
         while self._stale_at and self._stale_at[0][0] <= now:
             _, _, pending = heapq.heappop(self._stale_at)
             if not pending.is_done and pending.message is not None and pending.waiters:
-                self._serve_stale(pending, pending.message)
+                self._serve_stale(pending, pending.message, now)
+
+
+def _plan_whoami(question: bytes, plan: Plan | None, waiter: Waiter) -> Plan:
+    address = waiter.listener.locate(waiter.client)
+    response = whoami_response(question, address, waiter.listener.proto)
+    return Plan(question, plan.rewritten if plan is not None else None, response, "whoami")
 
 
 def _is_refreshed(answer: Answer) -> bool:
@@ -375,10 +481,12 @@ def _is_refreshed(answer: Answer) -> bool:
     return answer.kind is not Kind.FAILURE
 
 
-def _most_octets(query: Query, listener: Listener) -> int:
+def _most_octets(waiter: Waiter) -> int:
     """Returns how long a reply may be."""
+    listener = waiter.listener
     if listener.proto == "udp":
-        return min(query.payload_size, listener.most_octets)
+        most = min(waiter.query.payload_size, waiter.served.state.most_udp_octets)
+        return min(most, listener.most_octets)
     return listener.most_octets
 
 

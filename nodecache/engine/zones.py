@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Protocol
 
 from nodecache.config.model import Name
 from nodecache.counters import CacheSeries, QuerySeries
 from nodecache.engine.block import BlockState
 from nodecache.wire.const import TYPE_DS
+from nodecache.wire.query import Query
+
+
+class TakesQueries(Protocol):
+    """A Front (engine/front.py), as the resolver needs it."""
+
+    def query(self, query: Query, client: Any, now: float) -> bytes | None:
+        """Returns the whole reply, None if it is delivered later."""
 
 
 class ServedZone:
@@ -17,17 +26,24 @@ class ServedZone:
         zone: The zone.
         state: Its server block.
         queries, caches: The series of this listener and zone.
+        front: What queries go through before the cache, None for nothing.
     """
 
-    __slots__ = ("caches", "queries", "state", "zone")
+    __slots__ = ("caches", "front", "queries", "state", "zone")
 
     def __init__(
-        self, zone: Name, state: BlockState, queries: QuerySeries, caches: CacheSeries
+        self,
+        zone: Name,
+        state: BlockState,
+        queries: QuerySeries,
+        caches: CacheSeries,
+        front: TakesQueries | None = None,
     ) -> None:
         self.zone = zone
         self.state = state
         self.queries = queries
         self.caches = caches
+        self.front = front
 
 
 class Zones:

@@ -14,22 +14,26 @@ from nodecache.cache.store import Budget, MessageCache
 from nodecache.config.model import (
     CLUSTER_DOMAIN,
     ROOT,
+    Address,
     CachePolicy,
     ErrorsPolicy,
     ForwardPolicy,
     Name,
     ServerBlock,
+    Upstream,
 )
 from nodecache.counters import CacheSeries, Counters, QuerySeries
 from nodecache.engine.block import BlockState, Pending
 from nodecache.engine.exchange import Exchange, Failure
 from nodecache.engine.listener import Listener
+from nodecache.engine.local import Chain
 from nodecache.engine.resolver import Resolver
 from nodecache.engine.zones import ServedZone, Zones
 from tests.cache.building import NOW, a, response
 from tests.cache.building import name as wire_name
 
-FORWARD = ForwardPolicy(ROOT, ())
+UPSTREAMS = (Upstream(Address("192.0.2.53", 53)),)
+FORWARD = ForwardPolicy(ROOT, UPSTREAMS)
 
 
 def zone(text: str) -> Name:
@@ -37,19 +41,25 @@ def zone(text: str) -> Name:
 
 
 class FakeForwarder:
-    """Collects exchanges; ``instantly`` is how each of them ends at once, if set."""
+    """Collects exchanges; ``instantly`` is how each of them ends at once, if set.
+
+    ``submitted`` are those that somebody waits for, ``asked`` are all.
+    """
 
     def __init__(self) -> None:
+        self.asked: list[Exchange] = []
         self.submitted: list[Pending] = []
         self.instantly: bytes | Failure | None = None
 
     def submit(self, exchange: Exchange, now: float) -> None:
-        assert isinstance(exchange, Pending)
+        self.asked.append(exchange)
+        if not isinstance(exchange, Pending):
+            return
         self.submitted.append(exchange)
         if self.instantly is not None:
             self.finish(exchange, self.instantly, now)
 
-    def finish(self, exchange: Pending, result: bytes | Failure, now: float) -> None:
+    def finish(self, exchange: Exchange, result: bytes | Failure, now: float) -> None:
         assert not exchange.is_done
         exchange.is_done = True
         exchange.is_done = exchange.on_done(exchange, result, now)
@@ -74,16 +84,26 @@ class Bed:
     now: float = NOW
     got: dict[Any, list[bytes]] = field(default_factory=dict)
     seal: Callable[[bytes], Any] = bytes
+    chain: Chain | None = None
+    is_whoami: bool = False
+    bufsize: int | None = None
 
     def __post_init__(self) -> None:
         self.counters = Counters()
         self.forwarder = FakeForwarder()
         self.resolver = Resolver(self.forwarder, self.counters, lambda: 0.0, self.most_pending)
-        block = ServerBlock(self.zones, 53, errors=ErrorsPolicy(), forwards=self.forwards)
+        block = ServerBlock(
+            self.zones,
+            53,
+            errors=ErrorsPolicy(),
+            forwards=self.forwards,
+            is_whoami=self.is_whoami,
+            bufsize=self.bufsize,
+        )
         self.messages: MessageCache | None = None
         if self.policy is not None:
             self.messages = MessageCache(self.policy, Budget(1 << 22), CLUSTER_DOMAIN.wire)
-        self.state = BlockState(block, self.messages)
+        self.state = BlockState(block, self.messages, self.chain)
         self.packets = PacketCache(1000, 1 << 20, self.seal)
         self.packets.turn(self.now)
         self.series = QuerySeries("dns://x", ".", "udp", "1")
@@ -93,6 +113,8 @@ class Bed:
         zones = Zones(served, self.unserved)
         self.udp = Listener("dns://x", "udp", "1", zones, self._deliver, self.packets)
         self.tcp = Listener("dns://x", "tcp", "1", zones, self._deliver)
+        for listener in (self.udp, self.tcp):
+            listener.locate = lambda client: Address("192.0.2.7", 40_000)
 
     def _deliver(self, client: Any, reply: bytes) -> None:
         self.got.setdefault(client, []).append(reply)

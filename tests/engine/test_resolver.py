@@ -13,7 +13,7 @@ from nodecache.config.model import CLUSTER_DOMAIN, ROOT, CachePolicy, ForwardPol
 from nodecache.engine import block
 from nodecache.engine.exchange import Failure
 from tests.cache.building import AAAA, TXT, A, a, cname, key, opt, query, record, response, soa
-from tests.engine.resolving import Bed, extended_errors, shown_ttls, zone
+from tests.engine.resolving import UPSTREAMS, Bed, extended_errors, shown_ttls, zone
 from tests.strategies import mutated, queries, responses
 
 EDNS = opt()
@@ -96,7 +96,7 @@ def test_misses_beyond_most_pending_are_refused_and_counted_while_hits_are_serve
 
 
 def test_misses_beyond_max_concurrent_are_refused_and_counted() -> None:
-    bed = Bed(forwards=(ForwardPolicy(ROOT, (), max_concurrent=1),))
+    bed = Bed(forwards=(ForwardPolicy(ROOT, UPSTREAMS, max_concurrent=1),))
     bed.ask(query("b"))
     assert bed.ask_now(query("c")).rcode() == dns.rcode.REFUSED
     assert bed.counters.max_concurrent_rejects == 1
@@ -229,8 +229,8 @@ def test_name_outside_every_zone_is_refused() -> None:
     "forwards",
     [
         (),
-        (ForwardPolicy(CLUSTER_DOMAIN, ()),),
-        (ForwardPolicy(ROOT, (), except_zones=(zone("example."),)),),
+        (ForwardPolicy(CLUSTER_DOMAIN, UPSTREAMS),),
+        (ForwardPolicy(ROOT, UPSTREAMS, except_zones=(zone("example."),)),),
     ],
     ids=["no forward", "outside origin", "except"],
 )
@@ -242,8 +242,8 @@ def test_name_that_no_forward_takes_is_refused(forwards: tuple[ForwardPolicy, ..
 
 
 def test_second_forward_takes_what_the_first_excepts() -> None:
-    first = ForwardPolicy(ROOT, (), except_zones=(zone("example."),))
-    second = ForwardPolicy(zone("example."), ())
+    first = ForwardPolicy(ROOT, UPSTREAMS, except_zones=(zone("example."),))
+    second = ForwardPolicy(zone("example."), UPSTREAMS)
     bed = Bed(forwards=(first, second))
     bed.ask(query("x.example"))
     assert bed.forwarder.submitted[0].policy is second
@@ -337,7 +337,7 @@ def test_nxdomain_answers_every_type_of_a_cluster_name() -> None:
 
 
 def test_next_hands_the_question_to_the_following_forward_and_keeps_the_deadline() -> None:
-    policies = tuple(ForwardPolicy(ROOT, (), next_rcodes=frozenset({3})) for _ in range(3))
+    policies = tuple(ForwardPolicy(ROOT, UPSTREAMS, next_rcodes=frozenset({3})) for _ in range(3))
     bed = Bed(forwards=policies)
     bed.ask(query())
     deadline = bed.forwarder.submitted[0].deadline
@@ -356,8 +356,8 @@ def test_next_hands_the_question_to_the_following_forward_and_keeps_the_deadline
 
 
 def test_other_rcodes_do_not_move_on() -> None:
-    first = ForwardPolicy(ROOT, (), next_rcodes=frozenset({3}))
-    bed = Bed(forwards=(first, ForwardPolicy(ROOT, ())))
+    first = ForwardPolicy(ROOT, UPSTREAMS, next_rcodes=frozenset({3}))
+    bed = Bed(forwards=(first, ForwardPolicy(ROOT, UPSTREAMS)))
     bed.ask(query())
     bed.answer()
     assert bed.last().rcode() == dns.rcode.NOERROR

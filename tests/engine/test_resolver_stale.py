@@ -18,7 +18,7 @@ from nodecache.config.model import (
 )
 from nodecache.engine.exchange import Failure
 from tests.cache.building import a, key, opt, query, response, soa
-from tests.engine.resolving import Bed, extended_errors, shown_ttls
+from tests.engine.resolving import UPSTREAMS, Bed, extended_errors, shown_ttls
 
 IMMEDIATE = replace(CachePolicy(), serve_stale=ServeStale())
 VERIFY = replace(CachePolicy(), serve_stale=ServeStale(mode=StaleMode.VERIFY))
@@ -38,7 +38,7 @@ FAILED = {
 
 def known(policy: CachePolicy | None = None, forwards: tuple[ForwardPolicy, ...] = ()) -> Bed:
     """A bed that knows one name for 30 s."""
-    bed = Bed(policy or CachePolicy(), forwards or (ForwardPolicy(ROOT, ()),))
+    bed = Bed(policy or CachePolicy(), forwards or (ForwardPolicy(ROOT, UPSTREAMS),))
     bed.ask(query())
     bed.answer(response(key(), [a(30, OLD)]))
     bed.forwarder.submitted.clear()
@@ -144,7 +144,7 @@ def test_failed_refresh_keeps_the_message_and_rests_before_the_next(
 
 
 def test_refresh_that_may_not_begin_leaves_the_message_in_service() -> None:
-    bed = known(forwards=(ForwardPolicy(ROOT, (), max_concurrent=1),))
+    bed = known(forwards=(ForwardPolicy(ROOT, UPSTREAMS, max_concurrent=1),))
     make_due(bed)
     bed.ask(query("other"))
     assert bed.ask(query())
@@ -284,8 +284,8 @@ def test_verify_mode_serves_stale_as_soon_as_the_exchange_failed(result: bytes |
 
 
 def test_verify_mode_keeps_its_promise_across_next() -> None:
-    first = ForwardPolicy(ROOT, (), next_rcodes=frozenset({2}))
-    bed = known(VERIFY, (first, ForwardPolicy(ROOT, ())))
+    first = ForwardPolicy(ROOT, UPSTREAMS, next_rcodes=frozenset({2}))
+    bed = known(VERIFY, (first, ForwardPolicy(ROOT, UPSTREAMS)))
     bed.wait(100)
     bed.ask(query())
     bed.wait(0.2)
@@ -304,7 +304,7 @@ def test_nxdomain_wins_over_stale() -> None:
 
 
 def test_misses_that_are_shed_get_stale_instead_of_refused() -> None:
-    bed = known(IMMEDIATE, (ForwardPolicy(ROOT, (), max_concurrent=1),))
+    bed = known(IMMEDIATE, (ForwardPolicy(ROOT, UPSTREAMS, max_concurrent=1),))
     bed.ask(query("other"))
     bed.wait(100)
     assert shown_ttls(bed.ask_now(query())) == [5]

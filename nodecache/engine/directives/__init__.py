@@ -1,0 +1,1 @@
+"""What directives beside `cache` and `forward` do to questions and replies."""
