@@ -24,6 +24,8 @@ import struct
 import sys
 from collections.abc import Sequence
 
+from nodecache.config.model import Address
+
 SLOTS = 64
 # What stubs send fits in 512 octets; longer datagrams are cut here and refused as broken. An odd
 # number of cache lines, so that the slots do not compete for the same ones.
@@ -247,6 +249,15 @@ class Batch:
         number = ctypes.get_errno()
         if number not in (errno.EAGAIN, errno.EINTR):
             raise OSError(number, errno.errorcode.get(number, "?"))
+
+
+def read_peer(peer: bytes) -> Address:
+    """Returns the address and port that ``Batch.peer`` returned in the kernel's form."""
+    family = int.from_bytes(peer[:2], sys.byteorder)
+    port = int.from_bytes(peer[2:4], "big")
+    if family == socket.AF_INET6:
+        return Address(socket.inet_ntop(socket.AF_INET6, peer[8:24]), port)
+    return Address(socket.inet_ntop(socket.AF_INET, peer[4:8]), port)
 
 
 def _reply_slice(slot: int) -> slice:

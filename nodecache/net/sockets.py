@@ -9,6 +9,7 @@ import errno
 import os
 import resource
 import socket
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,8 +30,13 @@ TCP_BUFFER_OCTETS = 128 * 1024
 
 # Linux values for constants that the socket module of Python 3.11 lacks.
 _SO_RCVBUFFORCE = 33
+_SO_MEMINFO = 55
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
+
+# What SO_MEMINFO gives: 32 bit words, of which the ninth (SK_MEMINFO_DROPS) is the same counter of
+# the kernel as SO_RXQ_OVFL, without a control message on every datagram.
+_MEMINFO = struct.Struct("=9I")
 
 _ADDRESS_ADVICE = "no interface of this machine has it; add it to one, or correct -localip and bind"
 _DESCRIPTOR_ADVICE = "no file descriptor is left; raise the limit (ulimit -n, LimitNOFILE)"
@@ -75,6 +81,19 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def receive_drops(sock: socket.socket) -> int:
+    """Returns how many datagrams the kernel dropped because the socket's queue was full.
+
+    Counted modulo 2**32 since the socket was made. 0 where the kernel does not tell, and for a
+    closed socket.
+    """
+    try:
+        words = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+    except OSError:
+        return 0
+    return int(_MEMINFO.unpack(words)[8]) if len(words) == _MEMINFO.size else 0
 
 
 def raise_descriptor_limit() -> int:

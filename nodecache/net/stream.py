@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from nodecache.config.model import Address
 from nodecache.counters import Counters
 from nodecache.engine.listener import Answers, Listener
 from nodecache.wire.framing import Deframer, frame
@@ -86,6 +87,7 @@ class Connection(asyncio.BufferedProtocol):
 
     Attributes:
         sock: The accepted socket; the transport closes it.
+        address: Where it comes from.
         client: Its IP address.
         unanswered: Queries that the resolver still has.
     """
@@ -105,14 +107,16 @@ class Connection(asyncio.BufferedProtocol):
         "_server",
         "_transport",
         "_waiting",
+        "address",
         "client",
         "sock",
         "unanswered",
     )
 
-    def __init__(self, server: Owner, sock: socket.socket, client: str, now: float) -> None:
+    def __init__(self, server: Owner, sock: socket.socket, address: Address, now: float) -> None:
         self.sock = sock
-        self.client = client
+        self.address = address
+        self.client = address.host
         self.unanswered = 0
         self._server = server
         self._transport: asyncio.Transport | None = None

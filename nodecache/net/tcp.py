@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 
+from nodecache.config.model import Address
 from nodecache.counters import Counters
 from nodecache.engine.listener import Answers, Listener
 from nodecache.net.stream import Connection, TcpBounds
@@ -89,6 +90,7 @@ class TcpServer:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._all_gone = asyncio.Event()
         listener.deliver = _deliver
+        listener.locate = _locate
 
     @property
     def connection_count(self) -> int:
@@ -165,7 +167,7 @@ class TcpServer:
                     self._pause_accepting()
                 # Else nobody may be waiting: Linux wants a free descriptor before it looks.
                 return
-            self._admit(sock, address[0])
+            self._admit(sock, Address(address[0], address[1]))
 
     def _pause_accepting(self) -> None:
         """Stops for a moment for want of descriptors; the longest idle connection makes room.
@@ -176,9 +178,9 @@ class TcpServer:
         self._evict("tcp_accept_failed")
         self.loop.call_later(_ACCEPT_RETRY_S, self._start_accepting)
 
-    def _admit(self, sock: socket.socket, client: str) -> None:
+    def _admit(self, sock: socket.socket, address: Address) -> None:
         """Adopts an accepted connection, or closes it if there is no room."""
-        bounds = self.bounds
+        bounds, client = self.bounds, address.host
         has_room = True
         if self._per_client.get(client, 0) >= bounds.connections_per_client:
             has_room = self._evict("tcp_client_limit", client)
@@ -188,7 +190,7 @@ class TcpServer:
             sock.close()
             return
         sock.setblocking(False)
-        connection = Connection(self, sock, client, time.monotonic())
+        connection = Connection(self, sock, address, time.monotonic())
         self._connections[connection] = None
         self._per_client[client] = self._per_client.get(client, 0) + 1
         adoption = self.loop.create_task(
@@ -228,6 +230,10 @@ class TcpServer:
                 unsent -= connection.unsent_octets
                 connection.abort("tcp_slow_client")
         self._sweep_timer = self.loop.call_later(self.bounds.sweep_s, self._sweep)
+
+
+def _locate(client: Connection) -> Address:
+    return client.address
 
 
 def _deliver(client: Connection, reply: bytes) -> None:

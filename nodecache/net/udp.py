@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from nodecache.config.model import Address
 from nodecache.counters import Counters
 from nodecache.engine.listener import Answers, Listener
 from nodecache.net import mmsg
@@ -84,6 +85,7 @@ class UdpServer:
             _keep_destination(sock)
         self._prepare(sock, keeps_destination)
         listener.deliver = self.deliver
+        listener.locate = self._locate
 
     def _prepare(self, sock: socket.socket, keeps_destination: bool) -> None:
         """Makes what the way of serving needs; replies may have to leave from where they came."""
@@ -121,6 +123,10 @@ class UdpServer:
 
     def _send_now(self, reply: bytes, client: Any) -> bool:
         """Sends one reply; False if the socket is full. Raises OSError."""
+        raise NotImplementedError
+
+    def _locate(self, client: Any) -> Address:
+        """Returns the address of a client that was given to the resolver."""
         raise NotImplementedError
 
     def _send(self, reply: bytes, client: Any) -> bool:
@@ -273,6 +279,9 @@ class BatchUdpServer(UdpServer):
     def _send_now(self, reply: bytes, client: bytes) -> bool:
         return self._batch.send_late([(reply, client)]) == 1
 
+    def _locate(self, client: bytes) -> Address:
+        return mmsg.read_peer(client)
+
 
 class PlainUdpServer(UdpServer):
     """Serves by recvmsg and sendmsg, on every platform."""
@@ -324,6 +333,10 @@ class PlainUdpServer(UdpServer):
             self._sock.sendmsg([reply], control, 0, address)
             return True
         return False
+
+    def _locate(self, client: Any) -> Address:
+        (host, port, *_), _ = client
+        return Address(host, port)
 
 
 def _keep_destination(sock: socket.socket) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Protocol
 
 import pytest
@@ -17,7 +17,7 @@ from nodecache.config.model import Address
 from nodecache.errors import SocketError
 from nodecache.net import sockets
 from nodecache.net.holders import describe_holder
-from nodecache.net.sockets import open_tcp, open_udp, raise_descriptor_limit
+from nodecache.net.sockets import open_tcp, open_udp, raise_descriptor_limit, receive_drops
 
 OPENERS = (open_udp, open_tcp)
 
@@ -256,3 +256,27 @@ def test_a_descriptor_limit_that_cannot_be_raised_is_left(monkeypatch: pytest.Mo
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 128))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     assert raise_descriptor_limit() == 64
+
+
+def test_datagrams_that_found_a_full_queue_are_counted() -> None:
+    with open_udp(Address("127.0.0.1", 0)) as sock, plain_udp() as client:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        assert receive_drops(sock) == 0
+        for _ in range(200):
+            client.sendto(b"query", sock.getsockname())
+        arrived = 0
+        with suppress(BlockingIOError):
+            while sock.recv(512):
+                arrived += 1
+        assert arrived < 200
+        assert receive_drops(sock) == 200 - arrived
+
+
+def test_closed_socket_has_dropped_nothing() -> None:
+    sock = open_udp(Address("127.0.0.1", 0))
+    sock.close()
+    assert receive_drops(sock) == 0
+
+
+def plain_udp() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
