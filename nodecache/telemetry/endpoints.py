@@ -1,4 +1,4 @@
-"""Serves /metrics and /health over HTTP, from the loop that serves queries.
+"""Serves /metrics, /health and /ready over HTTP, from the loop that serves queries.
 
 On the loop, because the counters are plain integers that only its thread may read, and because
 a /health that a second thread answers would call a hanging daemon healthy. The price is the
@@ -8,7 +8,7 @@ rendered whole, 10 ms rendered by a second thread (which takes the interpreter f
 5 ms at a time), 1.4 ms in pieces.
 
 Importing the libraries takes about 50 ms. A thread spends them while the daemon already answers,
-so ``start_metrics`` and ``start_health`` belong after the DNS listeners.
+so the endpoints belong after the DNS listeners.
 """
 
 from __future__ import annotations
@@ -16,21 +16,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from nodecache.config.model import Address
 from nodecache.counters import Counters
 from nodecache.errors import SocketError
+from nodecache.telemetry.catalogue import Exposure
+from nodecache.telemetry.health import Readiness
 
 if TYPE_CHECKING:
     from nodecache.telemetry import exposition, http_server, series
 
-SELF_CHECK_INTERVAL_S = 1.0  # as often as CoreDNS asks itself
-SELF_CHECK_TIMEOUT_S = 5.0
+OWN_REQUEST_INTERVAL_S = 1.0  # as often as CoreDNS asks itself
+OWN_REQUEST_TIMEOUT_S = 5.0
+
+# Returns complaints, none when all is well.
+Check = Callable[[], Awaitable[Sequence[str]]]
 
 NEXT_STEP = {
     errno.EADDRINUSE: "another process listens there: stop it, or choose another port",
@@ -45,62 +51,111 @@ class Endpoints:
     Args:
         counters: What /metrics shows.
         loop: The loop that serves queries; every method must be called on its thread.
+        legacy_metrics: Whether /metrics shows the former names of forward's series, too.
     """
 
-    def __init__(self, counters: Counters, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        legacy_metrics: bool = False,
+    ) -> None:
         self._counters = counters
         self._loop = loop
+        self._legacy_metrics = legacy_metrics
         self._changing = asyncio.Lock()
         self._pages: dict[Address, dict[str, http_server.Page]] = {}
         self._servers: dict[Address, asyncio.Server] = {}
+        self._exposures: dict[Address, Exposure] = {}
+        self._scrapers: dict[Exposure, exposition.Scraper] = {}
         self._connections: http_server.ConnectionTable | None = None
-        self._scraper: exposition.Scraper | None = None
-        self._self_check: asyncio.Task[None] | None = None
+        self._own_requests: asyncio.Task[None] | None = None
 
-    async def start_metrics(self, address: Address) -> Address:
+    async def start_metrics(self, address: Address, exposure: Exposure = Exposure.ALL) -> Address:
         """Answers GET /metrics on ``address``; returns the address bound (for port 0).
 
-        Raises:
-            SocketError: It cannot be bound. Nothing else is affected; try again later.
-        """
-        async with self._changing:
-            bound = await self._listen(address)
-            if self._scraper is None:
-                registry = series.make_registry(self._counters)
-                self._scraper = exposition.Scraper(registry, self._loop)
-            self._pages[address]["/metrics"] = self._scraper
-        return bound
-
-    async def start_health(self, address: Address, is_healthy: Callable[[], bool]) -> Address:
-        """Answers GET /health on ``address`` with 200 or, when ``is_healthy`` says no, with 503.
-
-        Returns the address bound. Called again for the same address, it replaces ``is_healthy``.
-        The first address is also asked once a second, for coredns_health_request_*.
+        No series is shown on two kinds of pages: SETUP shows the node set-up, SERVING the rest,
+        and everything as long as no address shows the set-up. An address that is started as both
+        shows everything.
 
         Raises:
             SocketError: It cannot be bound. Nothing else is affected; try again later.
         """
         async with self._changing:
             bound = await self._listen(address)
-            self._pages[address]["/health"] = _make_health_page(is_healthy)
-            if self._self_check is None:
-                self._self_check = self._loop.create_task(self._check_self(bound))
+            self._exposures[address] = self._exposures.get(address, exposure) | exposure
+            self._pages[address]["/metrics"] = self._make_metrics_page(address)
         return bound
+
+    async def start_health(self, address: Address, check: Check) -> Address:
+        """Answers GET /health on ``address``: 200 "OK", or 503 with what ``check`` complains of.
+
+        Returns the address bound. Called again for the same address, it replaces ``check``.
+        One address is also asked once a second, for coredns_health_request_*, so ``check`` should
+        keep its answer for a moment (see health.SelfCheck).
+
+        Raises:
+            SocketError: It cannot be bound. Nothing else is affected; try again later.
+        """
+        bound = await self.start_page(address, "/health", _make_health_page(check))
+        if self._own_requests is None:
+            self._own_requests = self._loop.create_task(self._request_own_health())
+        return bound
+
+    async def start_ready(self, address: Address, report: Callable[[], Readiness]) -> Address:
+        """Answers GET /ready on ``address``: 200 "OK", or 503 with the reasons why not.
+
+        Returns the address bound. Called again for the same address, it replaces ``report``.
+
+        Raises:
+            SocketError: It cannot be bound. Nothing else is affected; try again later.
+        """
+        return await self.start_page(address, "/ready", _make_ready_page(report))
+
+    async def start_page(self, address: Address, path: str, page: http_server.Page) -> Address:
+        """Answers GET ``path`` on ``address`` with ``page``; the same way for all pages.
+
+        Raises:
+            SocketError: It cannot be bound. Nothing else is affected; try again later.
+        """
+        async with self._changing:
+            bound = await self._listen(address)
+            self._pages[address][path] = page
+        return bound
+
+    async def stop_page(self, address: Address, path: str) -> None:
+        """Answers ``path`` on ``address`` no more; the last page takes the listener with it."""
+        async with self._changing:
+            pages = self._pages.get(address, {})
+            pages.pop(path, None)
+            if path == "/metrics":
+                self._exposures.pop(address, None)
+            if not pages:
+                self._close(address)
+
+    async def stop_address(self, address: Address) -> None:
+        """Closes the listener of ``address``; requests that it has taken are still answered."""
+        async with self._changing:
+            self._close(address)
 
     async def stop(self) -> None:
         """Closes all listeners and connections; the object may be started again."""
         async with self._changing:
-            if self._self_check is not None:
-                self._self_check.cancel()
-                self._self_check = None
-            for server in self._servers.values():
-                server.close()
+            if self._own_requests is not None:
+                self._own_requests.cancel()
+                self._own_requests = None
+            for address in list(self._servers):
+                self._close(address)
             if self._connections is not None:
                 self._connections.abort_all()
-            for server in self._servers.values():
-                await server.wait_closed()
-            self._servers.clear()
-            self._pages.clear()
+
+    def _close(self, address: Address) -> None:
+        self._pages.pop(address, None)
+        self._exposures.pop(address, None)
+        server = self._servers.pop(address, None)
+        if server is not None:
+            server.close()
 
     async def _listen(self, address: Address) -> Address:
         """Opens the listener of ``address`` unless it is open; returns the address bound."""
@@ -109,10 +164,11 @@ class Endpoints:
             pages: dict[str, http_server.Page] = {}
             self._servers[address] = await self._bind(address, pages)
             self._pages[address] = pages
-        host, port = self._servers[address].sockets[0].getsockname()[:2]
-        return Address(host, port)
+        return _bound(self._servers[address])
 
-    async def _bind(self, address: Address, pages: dict[str, http_server.Page]) -> asyncio.Server:
+    async def _bind(
+        self, address: Address, pages: Mapping[str, http_server.Page]
+    ) -> asyncio.Server:
         """Returns a listener that serves ``pages``, which may change later."""
         table = self._connections = self._connections or http_server.ConnectionTable()
         try:
@@ -124,18 +180,45 @@ class Endpoints:
             step = NEXT_STEP.get(error.errno or 0, "check the address")
             raise SocketError(f"cannot serve HTTP on {address}: {error}; {step}") from error
 
-    async def _check_self(self, address: Address) -> None:
+    def _make_metrics_page(self, address: Address) -> http_server.Page:
+        """Returns the page for /metrics, which shows what is not shown elsewhere."""
+
+        async def answer(request: http_server.PageRequest) -> http_server.Response:
+            exposure = self._exposures.get(address, Exposure.ALL)
+            if not any(Exposure.SETUP in other for other in self._exposures.values()):
+                exposure = Exposure.ALL
+            return await self._scraper(exposure)(request)
+
+        return answer
+
+    def _scraper(self, exposure: Exposure) -> exposition.Scraper:
+        """Returns the one scraper that all pages of ``exposure`` share."""
+        scraper = self._scrapers.get(exposure)
+        if scraper is None:
+            registry = series.make_registry(self._counters, exposure, legacy=self._legacy_metrics)
+            scraper = self._scrapers[exposure] = exposition.Scraper(registry, self._loop)
+        return scraper
+
+    async def _request_own_health(self) -> None:
         """Asks the own /health once a second: its duration shows how busy the loop is."""
         while True:
-            await asyncio.sleep(SELF_CHECK_INTERVAL_S)
+            await asyncio.sleep(OWN_REQUEST_INTERVAL_S)
+            place = next((a for a, pages in self._pages.items() if "/health" in pages), None)
+            if place is None:  # a reload took it away
+                continue
             begun_at = time.perf_counter()
             try:
-                async with asyncio.timeout(SELF_CHECK_TIMEOUT_S):
-                    await _request_health(address)
+                async with asyncio.timeout(OWN_REQUEST_TIMEOUT_S):
+                    await _request_health(_bound(self._servers[place]))
             except (OSError, TimeoutError):
                 self._counters.health_failures += 1
             else:
                 self._counters.health_durations.observe(time.perf_counter() - begun_at)
+
+
+def _bound(server: asyncio.Server) -> Address:
+    host, port = server.sockets[0].getsockname()[:2]
+    return Address(host, port)
 
 
 def _open_listener(address: Address) -> socket.socket:
@@ -155,15 +238,41 @@ def _import_libraries() -> None:
     from nodecache.telemetry import exposition, http_server, series  # noqa: PLC0415 (see above)
 
 
-def _make_health_page(is_healthy: Callable[[], bool]) -> http_server.Page:
+def _make_health_page(check: Check) -> http_server.Page:
     """Returns the page for /health."""
 
-    async def answer() -> http_server.Response:
-        if is_healthy():
-            return http_server.Response(HTTPStatus.OK, b"OK")
-        return http_server.Response(HTTPStatus.SERVICE_UNAVAILABLE, b"Service Unavailable")
+    async def answer(request: http_server.PageRequest) -> http_server.Response:
+        complaints = await check()
+        is_healthy = not complaints
+        return _respond(request, is_healthy, complaints, {"healthy": is_healthy})
 
     return answer
+
+
+def _make_ready_page(report: Callable[[], Readiness]) -> http_server.Page:
+    """Returns the page for /ready."""
+
+    async def answer(request: http_server.PageRequest) -> http_server.Response:
+        found = report()
+        verdict = {"ready": found.is_ready, "details": found.details}
+        return _respond(request, found.is_ready, found.reasons, verdict)
+
+    return answer
+
+
+def _respond(
+    request: http_server.PageRequest,
+    is_good: bool,
+    reasons: Sequence[str],
+    verdict: Mapping[str, object],
+) -> http_server.Response:
+    """Returns "OK" or the reasons, one a line; the verdict with the reasons for who wants JSON."""
+    status = HTTPStatus.OK if is_good else HTTPStatus.SERVICE_UNAVAILABLE
+    if request.wants_json:
+        text = json.dumps({**verdict, "reasons": reasons}) + "\n"
+        return http_server.Response(status, text.encode(), "application/json")
+    text = "OK" if is_good else "\n".join(reasons) or status.phrase
+    return http_server.Response(status, text.encode())
 
 
 async def _request_health(address: Address) -> None:

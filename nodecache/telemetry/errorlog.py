@@ -1,14 +1,21 @@
-"""The ``errors`` directive: one line for each failed query, summed up where there are many."""
+"""The ``errors`` directive: one line for each failed query, summed up where there are many.
+
+``stacktrace`` has nothing to decide here: an error of our own is always logged with its trace.
+"""
 
 from __future__ import annotations
 
 import logging
-import re
+from functools import lru_cache
 
+from nodecache.config.directives.patterns import Expression
 from nodecache.config.model import ErrorRule, ErrorsPolicy
+from nodecache.telemetry.mnemonics import question_texts
 
 # Lines a second and block; a dead upstream would otherwise write one for every query.
 _MOST_LINES = 10
+_MOST_MATCHED_CHARACTERS = 1000
+_REMEMBERED_TEXTS = 256
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -25,6 +32,8 @@ class ErrorLog:
 
     def __init__(self, policy: ErrorsPolicy) -> None:
         self._rules = [_Rule(rule) for rule in policy.consolidate]
+        # There are few texts, and to match one may take milliseconds.
+        self._rule_for = lru_cache(_REMEMBERED_TEXTS)(self._find_rule)
         self._lines = 0
         self._suppressed = 0
 
@@ -32,39 +41,55 @@ class ErrorLog:
         """Logs one failure, or counts it where a rule or the bound says so.
 
         Args:
-            question: QNAME, QTYPE and QCLASS in wire format.
-            text: Why.
+            question: QNAME, QTYPE and QCLASS in wire format, scanned before.
+            text: Why; the rules are about this text alone.
         """
-        line = f"plugin/errors: 2 {readable(question)}: {text}"
-        rule = next((rule for rule in self._rules if rule.matches(line)), None)
-        if rule is not None and not rule.count():
-            return
+        level = logging.ERROR
+        rule = self._rule_for(text)
+        if rule is not None:
+            if not rule.count():
+                return
+            level = rule.level
         if self._lines < _MOST_LINES:
             self._lines += 1
-            logger.error("%s", line)
+            name, qtype, _ = question_texts(question)
+            logger.log(level, "plugin/errors: 2 %s %s: %s", name, qtype, text)
         else:
             self._suppressed += 1
 
     def tick(self, now: float) -> None:
-        """Writes the sums that are due; to be called once a second."""
+        """Writes the sums that are due; to be called once a second, ``now`` monotonic."""
+        self._tell_suppressed()
+        for rule in self._rules:
+            rule.tick(now)
+
+    def finish(self) -> None:
+        """Writes the sums that are not due yet; to be called before the block goes."""
+        self._tell_suppressed()
+        for rule in self._rules:
+            rule.tell()
+
+    def _tell_suppressed(self) -> None:
         if self._suppressed:
             logger.error("plugin/errors: %d more errors in the last second", self._suppressed)
         self._lines = self._suppressed = 0
-        for rule in self._rules:
-            rule.tick(now)
+
+    def _find_rule(self, text: str) -> _Rule | None:
+        return next((rule for rule in self._rules if rule.matches(text)), None)
 
 
 class _Rule:
     """One ``consolidate``: counts what matches, and says so once in its interval."""
 
     def __init__(self, rule: ErrorRule) -> None:
-        self._pattern = re.compile(rule.pattern)
+        self.level = _LEVELS[rule.level]
+        self._expression = Expression(rule.pattern)
         self._rule = rule
         self._count = 0
         self._began_at: float | None = None
 
-    def matches(self, line: str) -> bool:
-        return self._pattern.search(line) is not None
+    def matches(self, text: str) -> bool:
+        return self._expression.find_groups(text[:_MOST_MATCHED_CHARACTERS]) is not None
 
     def count(self) -> bool:
         """Counts one; returns whether it is shown all the same, as the first of its interval."""
@@ -77,37 +102,28 @@ class _Rule:
         if self._began_at is None:
             self._began_at = now
         elif now - self._began_at >= self._rule.interval_s:
+            self.tell()
+
+    def tell(self) -> None:
+        """Writes the sum, unless there is none or its only error was shown, and begins anew."""
+        if self._count > self._rule.show_first:
             logger.log(
-                _LEVELS[self._rule.level],
-                "plugin/errors: %d errors like '%s' occurred in last %gs",
+                self.level,
+                "plugin/errors: %d errors like '%s' occurred in last %s",
                 self._count,
                 self._rule.pattern,
-                self._rule.interval_s,
+                duration_text(self._rule.interval_s),
             )
-            self._count, self._began_at = 0, None
+        self._count, self._began_at = 0, None
 
 
-def readable(question: bytes) -> str:
-    """Returns "name. TYPE" of a question in wire format that was scanned before.
-
-    Whatever a log or its reader could misunderstand is escaped as RFC 4343 section 2.1 shows it.
-    """
-    # Imported at the first failure: 40 ms and 3 MB that most daemons never need.
-    from dnslib import QTYPE  # noqa: PLC0415
-
-    labels = []
-    position = 0
-    while question[position]:
-        end = position + 1 + question[position]
-        labels.append("".join(map(_readable_octet, question[position + 1 : end])))
-        position = end
-    qtype = int.from_bytes(question[-4:-2], "big")
-    mnemonic = QTYPE.forward.get(qtype, f"TYPE{qtype}")  # RFC 3597 section 5
-    return f"{'.'.join(labels)}. {mnemonic}"
-
-
-def _readable_octet(octet: int) -> str:
-    character = chr(octet)
-    if character in '."\\':
-        return f"\\{character}"
-    return character if "!" <= character <= "~" else f"\\{octet:03}"
+def duration_text(seconds: float) -> str:
+    """Returns seconds, at least 0, as Go writes a duration: 500ms, 30s, 5m0s, 1h30m0s."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    minutes, rest_s = divmod(seconds, 60)
+    hours, rest_m = divmod(int(minutes), 60)
+    text = f"{rest_s:g}s"
+    if hours or rest_m:
+        text = f"{rest_m}m{text}"
+    return f"{hours}h{text}" if hours else text

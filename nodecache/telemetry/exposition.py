@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from nodecache.telemetry.http_server import Response
+from nodecache.telemetry.http_server import PageRequest, Response
 
 PIECE_SAMPLES = 100  # about 1 ms
 SPACING_S = 0.1  # between two renderings, so that a flood of scrapes takes a sixth of the CPU
@@ -28,7 +28,7 @@ class Scraper:
         self._text = b""
         self._not_before = 0.0
 
-    async def __call__(self) -> Response:
+    async def __call__(self, _request: PageRequest) -> Response:
         """Returns the text of a rendering that began after the call."""
         wanted = self._begun + 1
         async with self._rendering:

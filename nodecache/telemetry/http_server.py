@@ -11,13 +11,15 @@ import asyncio
 import io
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import cast
+from urllib.parse import parse_qsl
 
 MAX_CONNECTIONS = 64  # over all listeners
 MAX_HEAD_OCTETS = 8192
+MAX_QUERY_FIELDS = 32
 CONNECTION_S = 10.0  # from accept to the last octet of the response
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,24 @@ class Response:
     content_type: str = "text/plain; charset=utf-8"
 
 
-Page = Callable[[], Awaitable[Response]]
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """What a page is asked.
+
+    Attributes:
+        path: Path of the URL, without the query part.
+        query: Fields of the query part; of a field that comes twice, the last one.
+        wants_json: Whether the client accepts JSON or says "format=json".
+        take: To be called with the seconds that the page is going to need, if these are many.
+    """
+
+    path: str
+    query: Mapping[str, str]
+    wants_json: bool
+    take: Callable[[float], None] = lambda _seconds: None
+
+
+Page = Callable[[PageRequest], Awaitable[Response]]
 
 
 class ConnectionTable:
@@ -84,7 +103,7 @@ class HttpConnection(asyncio.Protocol):
         """Starts the clock."""
         self._transport = cast("asyncio.Transport", transport)
         self._table.add(self)
-        self._deadline = self._loop.call_later(CONNECTION_S, self.abort)
+        self._allow(0.0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives up what the client no longer waits for."""
@@ -105,6 +124,12 @@ class HttpConnection(asyncio.Protocol):
             self._answer = self._loop.create_task(self._respond(is_whole))
             self._answer.add_done_callback(self._finish)
 
+    def _allow(self, seconds: float) -> None:
+        """Begins the time of the connection, ``seconds`` longer than usual, anew."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(CONNECTION_S + seconds, self.abort)
+
     def eof_received(self) -> bool:
         """Stays open if a response is due: a client may close its side after asking."""
         return self._answer is not None
@@ -122,9 +147,12 @@ class HttpConnection(asyncio.Protocol):
         octets = request.refusal
         if not octets:
             page = self._pages.get(request.path)
-            octets = request.compose(await page()) if page else request.compose_error(404)
+            octets = await self._ask(page, request) if page else request.compose_error(404)
         if self._transport is not None:
             self._transport.write(octets)
+
+    async def _ask(self, page: Page, request: Request) -> bytes:
+        return request.compose(await page(replace(request.for_page(), take=self._allow)))
 
     def _finish(self, answer: asyncio.Task[None]) -> None:
         """Closes the connection once the transport has sent all that was written."""
@@ -140,6 +168,7 @@ class Request(BaseHTTPRequestHandler):
     Attributes:
         refusal: The whole response, if the request itself is at fault; else b"".
         path: Path without the query part.
+        query: Fields of the query part.
     """
 
     default_request_version = "HTTP/1.0"  # so that garbage gets a status line, too
@@ -157,8 +186,20 @@ class Request(BaseHTTPRequestHandler):
             self.raw_requestline = self.rfile.readline()
             if self.parse_request() and self.command not in ("GET", "HEAD"):
                 self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
-        self.path = self.path.partition("?")[0]
+        self.path, _, fields = self.path.partition("?")
+        self.query: dict[str, str] = {}
+        try:
+            self.query = dict(parse_qsl(fields, True, max_num_fields=MAX_QUERY_FIELDS))
+        except ValueError:
+            self.send_error(HTTPStatus.BAD_REQUEST, "Too many fields")
         self.refusal = self._written.getvalue()
+
+    def for_page(self) -> PageRequest:
+        """Returns what a page needs to know of a request that was not refused."""
+        accepted = self.headers.get("Accept", "").split(",")
+        kinds = {kind.partition(";")[0].strip().lower() for kind in accepted}
+        wants_json = "application/json" in kinds or self.query.get("format") == "json"
+        return PageRequest(self.path, self.query, wants_json)
 
     def compose(self, response: Response) -> bytes:
         """Returns the response's octets, without its body for HEAD."""

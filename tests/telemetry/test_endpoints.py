@@ -1,10 +1,12 @@
-"""/metrics and /health on real loopback sockets, with good and bad clients."""
+"""/metrics, /health and /ready on real loopback sockets, with good and bad clients."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 import pytest
 import uvloop
@@ -12,11 +14,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nodecache.config.model import Address
-from nodecache.counters import Counters, QuerySeries
+from nodecache.counters import Counters, QuerySeries, UpstreamSeries
 from nodecache.errors import SocketError
 from nodecache.telemetry import endpoints as endpoints_module
 from nodecache.telemetry import http_server
+from nodecache.telemetry.catalogue import Exposure
 from nodecache.telemetry.endpoints import Endpoints
+from nodecache.telemetry.health import Readiness, SelfCheck
+from nodecache.telemetry.http_server import PageRequest, Response
 
 ANY_PORT = Address("127.0.0.1", 0)
 Scene = Callable[[Endpoints, Counters], Awaitable[None]]
@@ -59,6 +64,10 @@ async def get(address: Address, path: str) -> tuple[int, str]:
     return int(head.split()[1]), body.decode()
 
 
+async def be_well() -> tuple[str, ...]:
+    return ()
+
+
 async def until(is_so: Callable[[], bool]) -> None:
     """Waits for something that other tasks bring about."""
     while not is_so():  # noqa: ASYNC110 (plain integers have no event to wait for)
@@ -79,13 +88,234 @@ def test_metrics_shows_what_was_counted(play: Play) -> None:
     play(scene)
 
 
-def test_health_follows_the_daemon(play: Play) -> None:
+def test_health_says_what_is_wrong(play: Play) -> None:
+    complaints: tuple[str, ...] = ("10.0.0.1:53 over TCP: no answer within 1 s", "and UDP, too")
+
+    async def check() -> tuple[str, ...]:
+        return complaints
+
     async def scene(endpoints: Endpoints, _: Counters) -> None:
-        healthy = True
-        address = await endpoints.start_health(ANY_PORT, lambda: healthy)
+        nonlocal complaints
+        address = await endpoints.start_health(ANY_PORT, check)
+        assert await get(address, "/health") == (503, "\n".join(complaints))
+        status, text = await get(address, "/health?format=json")
+        assert (status, json.loads(text)) == (503, {"healthy": False, "reasons": [*complaints]})
+        complaints = ()
         assert await get(address, "/health") == (200, "OK")
-        healthy = False
-        assert await get(address, "/health") == (503, "Service Unavailable")
+        status, text = await get(address, "/health?format=json")
+        assert (status, json.loads(text)) == (200, {"healthy": True, "reasons": []})
+
+    play(scene)
+
+
+def test_flood_of_health_requests_asks_once(play: Play) -> None:
+    asked = 0
+
+    async def ask_slowly() -> list[str]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.05)
+        return []
+
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        check = SelfCheck(ask_slowly, asyncio.get_running_loop())
+        address = await endpoints.start_health(ANY_PORT, check)
+        replies = await asyncio.gather(*(get(address, "/health") for _ in range(30)))
+        assert set(replies) == {(200, "OK")}
+        assert asked == 1
+
+    play(scene)
+
+
+def test_ready_gives_reasons_and_details(play: Play) -> None:
+    report = Readiness(False, ("no address is bound yet",))
+
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        nonlocal report
+        address = await endpoints.start_ready(ANY_PORT, lambda: report)
+        assert await get(address, "/ready") == (503, "no address is bound yet")
+        report = Readiness(True, details=("configuration of Corefile refused: line 3",))
+        assert await get(address, "/ready") == (200, "OK")
+        status, text = await get(address, "/ready?format=json")
+        assert status == 200
+        assert json.loads(text) == {
+            "ready": True,
+            "reasons": [],
+            "details": ["configuration of Corefile refused: line 3"],
+        }
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "is_json"),
+    [
+        ("/ready", "application/json", True),
+        ("/ready", "text/html, Application/JSON;q=0.9", True),
+        ("/ready", "*/*", False),
+        ("/ready", "application/jsonp", False),
+        ("/ready?format=json", "*/*", True),
+        ("/ready?format=text&format=json", "*/*", True),
+        ("/ready?format=xml", "*/*", False),
+        ("/ready?=&&=json", "*/*", False),
+    ],
+)
+def test_json_is_for_who_asks_for_it(play: Play, path: str, accept: str, is_json: bool) -> None:
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        address = await endpoints.start_ready(ANY_PORT, lambda: Readiness(True))
+        request = f"GET {path} HTTP/1.1\r\nAccept: {accept}\r\n\r\n"
+        response = await ask(address, request.encode())
+        assert (b"Content-Type: application/json\r\n" in response) == is_json
+        assert response.endswith(b"\r\n\r\nOK") != is_json
+
+    play(scene)
+
+
+def test_page_gets_path_and_fields_of_the_query(play: Play) -> None:
+    async def show(request: PageRequest) -> Response:
+        text = f"{request.path} {sorted(request.query.items())} {request.wants_json}"
+        return Response(HTTPStatus.OK, text.encode())
+
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        address = await endpoints.start_page(ANY_PORT, "/debug/profile", show)
+        status, text = await get(address, "/debug/profile?seconds=5&seconds=6&raw=&sort=a%20b")
+        fields = [("raw", ""), ("seconds", "6"), ("sort", "a b")]
+        assert (status, text) == (200, f"/debug/profile {fields} False")
+
+    play(scene)
+
+
+def test_too_many_fields_are_a_bad_request(play: Play) -> None:
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        address = await endpoints.start_ready(ANY_PORT, lambda: Readiness(True))
+        most = http_server.MAX_QUERY_FIELDS
+        assert (await get(address, "/ready?" + "&".join(["a=1"] * most)))[0] == 200
+        assert (await get(address, "/ready?" + "&".join(["a=1"] * (most + 1))))[0] == 400
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("exposures", "pages"),
+    [
+        ([Exposure.SERVING], ["serving setup"]),
+        ([Exposure.SETUP], ["setup"]),
+        ([Exposure.SERVING, Exposure.SETUP], ["serving", "setup"]),
+        ([Exposure.SETUP, Exposure.SERVING], ["setup", "serving"]),
+        ([Exposure.SERVING, Exposure.SERVING], ["serving setup", "serving setup"]),
+        ([Exposure.SERVING, Exposure.ALL], ["serving", "serving setup"]),
+    ],
+)
+def test_addresses_share_the_series_out(
+    play: Play, exposures: list[Exposure], pages: list[str]
+) -> None:
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        addresses = [Address(f"127.0.0.{2 + number}", 0) for number in range(len(exposures))]
+        pairs = zip(addresses, exposures, strict=True)
+        bound = [await endpoints.start_metrics(address, shown) for address, shown in pairs]
+        assert [await shown_at(address) for address in bound] == pages
+
+    play(scene)
+
+
+def test_address_named_twice_shows_everything(play: Play) -> None:
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        address = await endpoints.start_metrics(ANY_PORT, Exposure.SERVING)
+        assert await endpoints.start_metrics(ANY_PORT, Exposure.SETUP) == address
+        assert await shown_at(address) == "serving setup"
+
+    play(scene)
+
+
+def test_set_up_series_move_when_their_address_is_gone(play: Play) -> None:
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        other = Address("127.0.0.2", 0)
+        address = await endpoints.start_metrics(ANY_PORT, Exposure.SERVING)
+        await endpoints.start_metrics(other, Exposure.SETUP)
+        assert await shown_at(address) == "serving"
+        await endpoints.stop_address(other)
+        assert await shown_at(address) == "serving setup"
+
+    play(scene)
+
+
+def test_taken_set_up_address_leaves_its_series_where_they_can_be_seen(play: Play) -> None:
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        address = await endpoints.start_metrics(ANY_PORT, Exposure.SERVING)
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            taken = Address("127.0.0.1", other.getsockname()[1])
+            with pytest.raises(SocketError):
+                await endpoints.start_metrics(taken, Exposure.SETUP)
+        assert await shown_at(address) == "serving setup"
+
+    play(scene)
+
+
+async def shown_at(address: Address) -> str:
+    """Returns which parts the page at ``address`` shows."""
+    text = (await get(address, "/metrics"))[1]
+    parts = {"serving": "coredns_build_info", "setup": "nodecache_build_info"}
+    return " ".join(part for part, name in parts.items() if f"# TYPE {name} " in text)
+
+
+def test_former_names_are_shown_to_who_asks_for_them(play: Play) -> None:
+    async def scene(_: Endpoints, counters: Counters) -> None:
+        counters.upstreams.append(UpstreamSeries("10.96.0.10:53"))
+        for legacy in (False, True):
+            loop = asyncio.get_running_loop()
+            endpoints = Endpoints(counters, loop, legacy_metrics=legacy)
+            address = await endpoints.start_metrics(ANY_PORT)
+            text = (await get(address, "/metrics"))[1]
+            assert ("coredns_forward_healthcheck_failures_total{" in text) == legacy
+            await endpoints.stop()
+
+    play(scene)
+
+
+def test_stopped_address_is_closed_and_others_stay(play: Play) -> None:
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        other = Address("127.0.0.2", 0)
+        address = await endpoints.start_health(ANY_PORT, be_well)
+        gone = await endpoints.start_health(other, be_well)
+        await endpoints.stop_address(other)
+        await endpoints.stop_address(other)
+        with pytest.raises(ConnectionError):
+            await ask(gone, b"GET /health HTTP/1.1\r\n\r\n")
+        assert await get(address, "/health") == (200, "OK")
+        assert await endpoints.start_health(gone, be_well) == gone
+        assert await get(gone, "/health") == (200, "OK")
+
+    play(scene)
+
+
+def test_last_page_takes_the_listener_with_it(play: Play) -> None:
+    async def scene(endpoints: Endpoints, _: Counters) -> None:
+        address = await endpoints.start_health(ANY_PORT, be_well)
+        await endpoints.start_ready(ANY_PORT, lambda: Readiness(True))
+        await endpoints.stop_page(ANY_PORT, "/health")
+        assert b" 404 " in (await ask(address, b"GET /health HTTP/1.1\r\n\r\n")).splitlines()[0]
+        assert await get(address, "/ready") == (200, "OK")
+        await endpoints.stop_page(ANY_PORT, "/ready")
+        with pytest.raises(ConnectionError):
+            await ask(address, b"GET /ready HTTP/1.1\r\n\r\n")
+
+    play(scene)
+
+
+def test_own_requests_follow_health_to_another_address(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints_module, "OWN_REQUEST_INTERVAL_S", 0.01)
+
+    async def scene(endpoints: Endpoints, counters: Counters) -> None:
+        other = Address("127.0.0.2", 0)
+        await endpoints.start_health(ANY_PORT, be_well)
+        await endpoints.stop_address(ANY_PORT)
+        await asyncio.sleep(0.05)
+        await endpoints.start_health(other, be_well)
+        seen = sum(counters.health_durations.counts)
+        await until(lambda: sum(counters.health_durations.counts) > seen)
+        assert counters.health_failures == 0
 
     play(scene)
 
@@ -94,7 +324,7 @@ def test_one_address_serves_both_pages_however_often_it_is_named(play: Play) -> 
     async def scene(endpoints: Endpoints, _: Counters) -> None:
         address = await endpoints.start_metrics(ANY_PORT)
         assert await endpoints.start_metrics(ANY_PORT) == address
-        assert await endpoints.start_health(ANY_PORT, lambda: True) == address
+        assert await endpoints.start_health(ANY_PORT, be_well) == address
         assert (await get(address, "/metrics"))[0] == 200
         assert (await get(address, "/health"))[0] == 200
 
@@ -103,7 +333,7 @@ def test_one_address_serves_both_pages_however_often_it_is_named(play: Play) -> 
 
 def test_page_exists_only_where_it_was_started(play: Play) -> None:
     async def scene(endpoints: Endpoints, _: Counters) -> None:
-        address = await endpoints.start_health(ANY_PORT, lambda: True)
+        address = await endpoints.start_health(ANY_PORT, be_well)
         assert b"404" in (await ask(address, b"GET /metrics HTTP/1.1\r\n\r\n")).splitlines()[0]
 
     play(scene)
@@ -122,14 +352,14 @@ def test_address_in_use_is_an_error_that_says_what_to_do(play: Play) -> None:
 
 def test_stopped_endpoints_listen_no_more_and_can_start_again(play: Play) -> None:
     async def scene(endpoints: Endpoints, _: Counters) -> None:
-        address = await endpoints.start_health(ANY_PORT, lambda: True)
+        address = await endpoints.start_health(ANY_PORT, be_well)
         silent = await asyncio.open_connection(address.host, address.port)
         await endpoints.stop()
         assert await silent[0].read() == b""
         silent[1].close()
         with pytest.raises(ConnectionError):
             await ask(address, b"GET /health HTTP/1.1\r\n\r\n")
-        assert await endpoints.start_health(address, lambda: True) == address
+        assert await endpoints.start_health(address, be_well) == address
         assert (await get(address, "/health"))[0] == 200
 
     play(scene)
@@ -153,7 +383,7 @@ def test_each_request_gets_the_status_it_deserves(
     play: Play, request_octets: bytes, status: bytes
 ) -> None:
     async def scene(endpoints: Endpoints, _: Counters) -> None:
-        address = await endpoints.start_health(ANY_PORT, lambda: True)
+        address = await endpoints.start_health(ANY_PORT, be_well)
         response = await ask(address, request_octets)
         assert status in response.splitlines()[0]
         assert response.count(b"HTTP/1.") <= 1 or status != b"200"
@@ -164,7 +394,7 @@ def test_each_request_gets_the_status_it_deserves(
 
 def test_head_is_answered_without_body(play: Play) -> None:
     async def scene(endpoints: Endpoints, _: Counters) -> None:
-        address = await endpoints.start_health(ANY_PORT, lambda: True)
+        address = await endpoints.start_health(ANY_PORT, be_well)
         response = await ask(address, b"HEAD /health HTTP/1.1\r\n\r\n")
         assert b" 200 " in response
         assert b"Content-Length: 2\r\n" in response
@@ -175,7 +405,7 @@ def test_head_is_answered_without_body(play: Play) -> None:
 
 def test_request_may_come_octet_by_octet(play: Play) -> None:
     async def scene(endpoints: Endpoints, _: Counters) -> None:
-        address = await endpoints.start_health(ANY_PORT, lambda: True)
+        address = await endpoints.start_health(ANY_PORT, be_well)
         reader, writer = await asyncio.open_connection(address.host, address.port)
         for octet in b"GET /health HTTP/1.1\r\n\r\n":
             writer.write(bytes([octet]))
@@ -222,7 +452,7 @@ def test_any_head_is_refused_or_names_a_path(head: bytes) -> None:
 
 def test_silent_clients_do_not_lock_out_a_health_probe(play: Play) -> None:
     async def scene(endpoints: Endpoints, _: Counters) -> None:
-        address = await endpoints.start_health(ANY_PORT, lambda: True)
+        address = await endpoints.start_health(ANY_PORT, be_well)
         silent = [
             await asyncio.open_connection(address.host, address.port)
             for _ in range(http_server.MAX_CONNECTIONS + 5)
@@ -239,7 +469,7 @@ def test_slow_client_is_cut_off(play: Play, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(http_server, "CONNECTION_S", 0.05)
 
     async def scene(endpoints: Endpoints, _: Counters) -> None:
-        address = await endpoints.start_health(ANY_PORT, lambda: True)
+        address = await endpoints.start_health(ANY_PORT, be_well)
         assert await ask(address, b"GET /health") == b""
 
     play(scene)
@@ -277,9 +507,9 @@ def test_failing_gauge_ends_the_scrape_and_nothing_else(
 ) -> None:
     async def scene(endpoints: Endpoints, counters: Counters) -> None:
         address = await endpoints.start_metrics(ANY_PORT)
-        counters.gauges["broken"] = lambda: 1 // 0
+        counters.gauges["tcp_connections"] = lambda: 1 // 0
         assert await ask(address, b"GET /metrics HTTP/1.1\r\n\r\n") == b""
-        del counters.gauges["broken"]
+        del counters.gauges["tcp_connections"]
         assert (await get(address, "/metrics"))[0] == 200
 
     play(scene)
@@ -289,10 +519,10 @@ def test_failing_gauge_ends_the_scrape_and_nothing_else(
 def test_own_health_is_timed_and_its_failures_are_counted(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoints_module, "SELF_CHECK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(endpoints_module, "OWN_REQUEST_INTERVAL_S", 0.01)
 
     async def scene(endpoints: Endpoints, counters: Counters) -> None:
-        await endpoints.start_health(ANY_PORT, lambda: True)
+        await endpoints.start_health(ANY_PORT, be_well)
         await until(lambda: sum(counters.health_durations.counts) >= 2)
         assert counters.health_failures == 0
         monkeypatch.setattr(endpoints_module, "_request_health", _refuse)

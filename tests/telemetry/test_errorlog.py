@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from nodecache.config.model import ErrorRule, ErrorsPolicy
-from nodecache.telemetry.errorlog import ErrorLog, readable
+from nodecache.telemetry.errorlog import ErrorLog, duration_text
 
 QUESTION = b"\3www\7example\0\0\1\0\1"
 
@@ -49,20 +49,100 @@ def test_what_a_rule_matches_is_summed_up_once_in_its_interval(
     ]
 
 
-def test_show_first_shows_the_first_of_each_interval(caplog: pytest.LogCaptureFixture) -> None:
-    log = log_of(ErrorRule(5.0, ".*", show_first=True))
+def test_an_interval_ends_with_its_duration_as_go_writes_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = log_of(ErrorRule(300.0, "."))
+    log.note(QUESTION, "timed out")
+    for now in (0.0, 299.0, 300.0, 700.0):
+        log.tick(now)
+    assert caplog.messages == ["plugin/errors: 1 errors like '.' occurred in last 5m0s"]
+
+
+def test_an_interval_begins_with_its_first_failure(caplog: pytest.LogCaptureFixture) -> None:
+    log = log_of(ErrorRule(5.0, "."))
+    log.tick(0.0)
+    log.tick(4.0)
+    log.note(QUESTION, "timed out")
+    log.tick(5.0)
+    log.tick(9.0)
+    assert caplog.messages == []
+    log.tick(10.0)
+    assert len(caplog.messages) == 1
+
+
+def test_show_first_shows_the_first_of_each_interval_at_its_level(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = log_of(ErrorRule(5.0, ".*", "warning", show_first=True))
     for _ in range(3):
         log.note(QUESTION, "timed out")
-    assert caplog.messages == ["plugin/errors: 2 www.example. A: timed out"]
+    log.tick(0.0)
+    log.tick(5.0)
+    log.note(QUESTION, "unreachable")
+    assert [(level, text) for _, level, text in caplog.record_tuples] == [
+        (logging.WARNING, "plugin/errors: 2 www.example. A: timed out"),
+        (logging.WARNING, "plugin/errors: 3 errors like '.*' occurred in last 5s"),
+        (logging.WARNING, "plugin/errors: 2 www.example. A: unreachable"),
+    ]
+
+
+def test_show_first_sums_nothing_up_when_the_first_was_the_only_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = log_of(ErrorRule(5.0, ".*", show_first=True))
+    log.note(QUESTION, "timed out")
+    log.tick(0.0)
+    log.tick(5.0)
+    log.note(QUESTION, "timed out")
+    assert caplog.messages == ["plugin/errors: 2 www.example. A: timed out"] * 2
 
 
 @pytest.mark.parametrize(
-    ("question", "text"),
+    ("pattern", "is_summed_up"),
     [
-        (b"\0\0\2\0\1", ". NS"),
-        (b"\3a.b\0\0\x1c\0\1", "a\\.b. AAAA"),
-        (b"\4\n\xff\\ \0\xfe\x00\0\1", "\\010\\255\\\\\\032. TYPE65024"),
+        ("^timed", True),
+        ("out$", True),
+        ("^2 www", False),
+        ("example", False),
+        ("[[:alpha:]] o", True),
     ],
 )
-def test_names_are_escaped_so_that_no_stub_writes_our_log(question: bytes, text: str) -> None:
-    assert readable(question) == text
+def test_rules_are_about_the_text_of_the_error_alone(
+    pattern: str, is_summed_up: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_of(ErrorRule(5.0, pattern)).note(QUESTION, "timed out")
+    assert (caplog.messages == []) is is_summed_up
+
+
+def test_the_first_rule_that_matches_counts(caplog: pytest.LogCaptureFixture) -> None:
+    log = log_of(ErrorRule(1.0, "out"), ErrorRule(1.0, "timed"))
+    log.note(QUESTION, "timed out")
+    log.tick(0.0)
+    log.tick(1.0)
+    assert caplog.messages == ["plugin/errors: 1 errors like 'out' occurred in last 1s"]
+
+
+def test_a_pattern_made_to_take_for_ever_takes_a_moment(caplog: pytest.LogCaptureFixture) -> None:
+    log_of(ErrorRule(5.0, "(a*)*b")).note(QUESTION, "a" * 2000)
+    assert len(caplog.messages) == 1
+
+
+def test_the_end_writes_what_is_not_due_yet(caplog: pytest.LogCaptureFixture) -> None:
+    log = log_of(ErrorRule(3600.0, "timed"))
+    for _ in range(12):
+        log.note(QUESTION, "timed out")
+        log.note(QUESTION, "unreachable")
+    log.finish()
+    assert caplog.messages[-2:] == [
+        "plugin/errors: 2 more errors in the last second",
+        "plugin/errors: 12 errors like 'timed' occurred in last 1h0m0s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.5, "500ms"), (1.0, "1s"), (1.5, "1.5s"), (90.0, "1m30s"), (5400.0, "1h30m0s")],
+)
+def test_durations_are_written_as_go_writes_them(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text

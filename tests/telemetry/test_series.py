@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from nodecache.counters import CacheSeries, Counters, QuerySeries, UpstreamSeries
+from nodecache.telemetry.catalogue import Exposure, Part
 from nodecache.telemetry.exposition import PIECE_SAMPLES, render
 from nodecache.telemetry.series import SeriesCollector, make_registry
 
@@ -22,17 +23,17 @@ DURATION_BUCKETS = (
 SIZE_BUCKETS = "0 100 200 300 400 511 1023 2047 4095 8291 16000 32000 48000 64000 +Inf"
 HEALTH_BUCKETS = "0.00025 0.0025 0.025 0.25 2.5 +Inf"
 
-# Name as scraped, type, labels in alphabetical order: the table of CoreDNS and node-cache.
-FAMILIES = [
-    ("coredns_nodecache_setup_errors_total", "counter", "errortype"),
+# Name as scraped, type, labels in alphabetical order: CoreDNS's and node-cache's, then our own.
+BY_TEMPLATE = "class section server template type view zone"
+SERVING = [
+    ("coredns_cache_drops_total", "counter", "server view zones"),
     ("coredns_cache_entries", "gauge", "server type view zones"),
-    ("coredns_cache_requests_total", "counter", "server view zones"),
+    ("coredns_cache_evictions_total", "counter", "server type view zones"),
     ("coredns_cache_hits_total", "counter", "server type view zones"),
     ("coredns_cache_misses_total", "counter", "server view zones"),
     ("coredns_cache_prefetch_total", "counter", "server view zones"),
-    ("coredns_cache_drops_total", "counter", "server view zones"),
+    ("coredns_cache_requests_total", "counter", "server view zones"),
     ("coredns_cache_served_stale_total", "counter", "server view zones"),
-    ("coredns_cache_evictions_total", "counter", "server type view zones"),
     ("coredns_dns_requests_total", "counter", "family proto server type view zone"),
     ("coredns_dns_request_duration_seconds", "histogram", "server view zone"),
     ("coredns_dns_request_size_bytes", "histogram", "proto server view zone"),
@@ -50,13 +51,54 @@ FAMILIES = [
     ("coredns_proxy_conn_cache_misses_total", "counter", "proto proxy_name to"),
     ("coredns_health_request_duration_seconds", "histogram", ""),
     ("coredns_health_request_failures_total", "counter", ""),
-    ("nodecache_upstream_connections", "gauge", "state to"),
-    ("nodecache_drops_total", "counter", "reason"),
+    ("coredns_reload_failed_total", "counter", ""),
+    ("coredns_reload_version_info", "gauge", "hash value"),
+    ("coredns_hosts_entries", "gauge", "hostsfile"),
+    ("coredns_hosts_reload_timestamp_seconds", "gauge", ""),
+    ("coredns_template_matches_total", "counter", "class server type view zone"),
+    ("coredns_template_template_failures_total", "counter", BY_TEMPLATE),
+    ("coredns_template_rr_failures_total", "counter", BY_TEMPLATE),
+    ("coredns_dns64_requests_translated_total", "counter", "server"),
     ("nodecache_coalesced_total", "counter", ""),
-    ("nodecache_inflight", "gauge", ""),
+    ("nodecache_hedged_total", "counter", ""),
+    ("nodecache_refreshed_total", "counter", ""),
+    ("nodecache_stale_total", "counter", ""),
+    ("nodecache_shed_total", "counter", ""),
+    ("nodecache_upstream_failures_total", "counter", ""),
+    ("nodecache_upstream_malformed_total", "counter", ""),
+    ("nodecache_upstream_strays_total", "counter", ""),
+    ("nodecache_upstream_edns_off_total", "counter", ""),
+    ("nodecache_other_events_total", "counter", "event"),
+    ("nodecache_hits_total", "counter", "tier"),
+    ("nodecache_drops_total", "counter", "reason"),
+    ("nodecache_receive_queue_drops_total", "counter", "server"),
+    ("nodecache_pending_exchanges", "gauge", ""),
+    ("nodecache_tcp_connections", "gauge", ""),
+    ("nodecache_upstream_connections", "gauge", "state to"),
+    ("nodecache_cache_octets", "gauge", ""),
+    ("nodecache_packet_cache_octets", "gauge", ""),
+    ("nodecache_packet_cache_entries", "gauge", ""),
+    ("nodecache_loop_lag_seconds", "histogram", ""),
+]
+PROCESS = [
     ("process_cpu_seconds_total", "counter", ""),
     ("process_resident_memory_bytes", "gauge", ""),
+    ("process_virtual_memory_bytes", "gauge", ""),
+    ("process_start_time_seconds", "gauge", ""),
     ("process_open_fds", "gauge", ""),
+    ("process_max_fds", "gauge", ""),
+]
+LEGACY = [
+    ("coredns_forward_requests_total", "counter", "to"),
+    ("coredns_forward_responses_total", "counter", "rcode to"),
+    ("coredns_forward_request_duration_seconds", "histogram", "rcode to"),
+    ("coredns_forward_healthcheck_failures_total", "counter", "to"),
+    ("coredns_forward_conn_cache_hits_total", "counter", "proto to"),
+    ("coredns_forward_conn_cache_misses_total", "counter", "proto to"),
+]
+SETUP = [
+    ("coredns_nodecache_setup_errors_total", "counter", "errortype"),
+    ("nodecache_build_info", "gauge", "version"),
 ]
 
 
@@ -64,57 +106,81 @@ def make_counters() -> Counters:
     """Returns counters in which each family has something to show."""
     counters = Counters()
     for proto in ("udp", "tcp"):
-        series = QuerySeries(SERVER, ZONE, proto, "1")
+        series = counters.query_series(SERVER, ZONE, proto, "1")
         series.count_query(1, 50, wants_dnssec=True)
         series.count_response(0, "cache", 120)
         series.durations.observe(0.0003)
-        counters.queries.append(series)
-    cache = CacheSeries(SERVER, ZONE)
+    cache = counters.cache_series(SERVER, ZONE)
     cache.entries = {"success": lambda: 7, "denial": lambda: 2}
-    counters.caches.append(cache)
     upstream = UpstreamSeries("10.96.0.10:53")
     upstream.count_response(3, 0.0021)
     upstream.reused["tcp"] = upstream.dialled["tcp"] = upstream.connections["idle"] = 1
     counters.upstreams.append(upstream)
-    counters.count_drop("short")
-    counters.count_event("coalesced")
-    counters.gauges["inflight"] = lambda: 3
+    counters.count_drop("too_short")
+    counters.count_event("udp_receive_enomem")
+    for name in ("pending_exchanges", "tcp_connections", "cache_octets"):
+        counters.gauges[name] = lambda: 3
+    counters.gauges["packet_cache_octets"] = counters.gauges["packet_cache_entries"] = lambda: 4
     counters.plugins = [(SERVER, ZONE, "cache"), (SERVER, ZONE, "forward")]
+    counters.config_sha512 = "ab" * 64
+    counters.hosts_entries["/etc/hosts"] = 5
+    counters.template_matches[(SERVER, ZONE, "IN", "A")] = 6
+    failure = (SERVER, ZONE, "IN", "A", "answer", "{{ .Name }}")
+    counters.template_failures[failure] = counters.template_rr_failures[failure] = 1
+    counters.dns64_translated[SERVER] = 8
+    counters.receive_drops[SERVER] = 9
     return counters
 
 
-def scrape(counters: Counters) -> str:
-    return b"".join(render(make_registry(counters))).decode()
+def scrape(counters: Counters, exposure: Exposure = Exposure.ALL, *, legacy: bool = False) -> str:
+    return b"".join(render(make_registry(counters, exposure, legacy=legacy))).decode()
 
 
-def samples_of(counters: Counters, name: str) -> list[Sample]:
+def samples_of(counters: Counters, name: str, *, legacy: bool = False) -> list[Sample]:
     """Returns the samples called ``name`` in a rendered scrape."""
-    families = text_string_to_metric_families(scrape(counters))
+    families = text_string_to_metric_families(scrape(counters, legacy=legacy))
     return [sample for family in families for sample in family.samples if sample.name == name]
 
 
-def value_of(counters: Counters, name: str, **labels: str) -> float:
+def value_of(counters: Counters, name: str, *, legacy: bool = False, **labels: str) -> float:
     """Returns the sum of the samples that carry ``labels``."""
-    found = [s for s in samples_of(counters, name) if labels.items() <= s.labels.items()]
+    samples = samples_of(counters, name, legacy=legacy)
+    found = [sample for sample in samples if labels.items() <= sample.labels.items()]
     assert found, f"no {name} with {labels}"
     return sum(sample.value for sample in found)
 
 
-@pytest.mark.parametrize(("name", "kind", "labels"), FAMILIES, ids=[row[0] for row in FAMILIES])
-def test_family_has_the_type_and_labels_that_users_scrape(
-    name: str, kind: str, labels: str
+def families_in(text: str) -> list[tuple[str, str, str]]:
+    """Returns name as scraped, type and labels of each family, in the form of the tables above."""
+    return [
+        (
+            f"{family.name}_total" if family.type == "counter" else family.name,
+            family.type,
+            " ".join(sorted({name for s in family.samples for name in s.labels} - {"le"})),
+        )
+        for family in text_string_to_metric_families(text)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exposure", "legacy", "table"),
+    [
+        (Exposure.ALL, False, [*SERVING, *PROCESS, *SETUP]),
+        (Exposure.ALL, True, [*SERVING, *LEGACY, *PROCESS, *SETUP]),
+        (Exposure.SERVING, False, [*SERVING, *PROCESS]),
+        (Exposure.SERVING, True, [*SERVING, *LEGACY, *PROCESS]),
+        (Exposure.SETUP, True, SETUP),
+    ],
+)
+def test_scrape_holds_what_users_scrape_and_nothing_else(
+    exposure: Exposure, legacy: bool, table: list[tuple[str, str, str]]
 ) -> None:
-    counters = make_counters()
-    assert f"# TYPE {name} {kind}\n" in scrape(counters)
-    suffix = "_count" if kind == "histogram" else ""
-    for sample in samples_of(counters, name + suffix):
-        assert sorted(sample.labels) == labels.split()
+    text = scrape(make_counters(), exposure, legacy=legacy)
+    assert sorted(families_in(text)) == sorted(table)
 
 
-def test_scrape_holds_no_family_that_the_table_lacks() -> None:
-    types = [line.split() for line in scrape(make_counters()).splitlines() if "# TYPE" in line]
-    extra = {fields[2] for fields in types} - {row[0] for row in FAMILIES}
-    assert {name for name in extra if not name.startswith("process_")} == set()
+def test_no_series_is_on_both_kinds_of_pages() -> None:
+    assert {row[0] for row in SETUP}.isdisjoint(row[0] for row in [*SERVING, *LEGACY, *PROCESS])
 
 
 @pytest.mark.parametrize(
@@ -125,10 +191,12 @@ def test_scrape_holds_no_family_that_the_table_lacks() -> None:
         ("coredns_dns_request_size_bytes", SIZE_BUCKETS),
         ("coredns_dns_response_size_bytes", SIZE_BUCKETS),
         ("coredns_health_request_duration_seconds", HEALTH_BUCKETS),
+        ("coredns_forward_request_duration_seconds", DURATION_BUCKETS),
+        ("nodecache_loop_lag_seconds", DURATION_BUCKETS),
     ],
 )
 def test_buckets_are_those_of_coredns_as_go_writes_them(name: str, bounds: str) -> None:
-    samples = samples_of(make_counters(), f"{name}_bucket")
+    samples = samples_of(make_counters(), f"{name}_bucket", legacy=True)
     first = {key: value for key, value in samples[0].labels.items() if key != "le"}
     one_series = [s for s in samples if {**s.labels, "le": ""} == {**first, "le": ""}]
     assert " ".join(s.labels["le"] for s in one_series) == bounds
@@ -145,6 +213,8 @@ def test_empty_counters_show_only_what_coredns_shows_before_the_first_query() ->
         "coredns_forward_max_concurrent_rejects",
         "coredns_health_request_duration_seconds",
         "coredns_health_request_failures",
+        "coredns_reload_failed",
+        "coredns_hosts_reload_timestamp_seconds",
     }
 
 
@@ -276,7 +346,7 @@ def test_pieces_join_to_the_text_that_the_library_writes() -> None:
     counters = make_counters()
     for number in range(PIECE_SAMPLES * 2 + 1):
         counters.count_drop(f"reason{number}")
-    collector = SeriesCollector(counters)
+    collector = SeriesCollector(counters, frozenset(Part))
     pieces = list(render(collector))
     assert b"".join(pieces) == generate_latest(collector)
     assert max(piece.count(b"\n") for piece in pieces) <= PIECE_SAMPLES + 2
@@ -284,15 +354,14 @@ def test_pieces_join_to_the_text_that_the_library_writes() -> None:
 
 def test_counters_may_grow_between_two_families() -> None:
     counters = make_counters()
-    counters.count_event("hedged")
 
     def read_slowly() -> Iterator[str]:
-        for family in SeriesCollector(counters).collect():
+        for family in SeriesCollector(counters, frozenset(Part)).collect():
             counters.count_event(f"event{len(counters.events)}")
-            counters.gauges[f"gauge{len(counters.gauges)}"] = lambda: 1
+            counters.count_drop(f"reason{len(counters.drops)}")
             yield family.name
 
-    assert "coredns_build_info" in set(read_slowly())
+    assert "nodecache_build_info" in set(read_slowly())
 
 
 def test_zones_that_nobody_asked_have_no_histograms() -> None:
@@ -312,3 +381,74 @@ def test_directive_named_twice_is_one_series_of_value_one() -> None:
     counters.plugins = [(SERVER, ZONE, "forward")] * 2
     samples = samples_of(counters, "coredns_plugin_enabled")
     assert [(s.labels["name"], s.value) for s in samples] == [("forward", 1)]
+
+
+def test_events_and_drops_exist_before_the_first_one() -> None:
+    assert value_of(Counters(), "nodecache_hedged_total") == 0
+    assert value_of(Counters(), "nodecache_stale_total") == 0
+    assert value_of(Counters(), "nodecache_drops_total", reason="udp_socket_full") == 0
+
+
+def test_rare_events_share_one_family() -> None:
+    counters = Counters()
+    counters.count_event("udp_receive_enomem", times=3)
+    counters.count_event("hedged", times=2)
+    samples = samples_of(counters, "nodecache_other_events_total")
+    assert [(s.labels["event"], s.value) for s in samples] == [("udp_receive_enomem", 3)]
+    assert value_of(counters, "nodecache_hedged_total") == 2
+
+
+def test_each_hit_has_one_tier() -> None:
+    counters = Counters()
+    cache = counters.cache_series(SERVER, ZONE)
+    cache.success_hits, cache.denial_hits, cache.packet_hits = 10, 5, 9
+    assert value_of(counters, "nodecache_hits_total", tier="packet") == 9
+    assert value_of(counters, "nodecache_hits_total", tier="message") == 6
+
+
+def test_former_names_carry_the_numbers_of_the_present_ones() -> None:
+    counters = Counters()
+    upstream = UpstreamSeries("10.96.0.10:53")
+    for rcode in (0, 0, 3):
+        upstream.count_response(rcode, 0.1)
+    upstream.healthcheck_failures = 4
+    upstream.reused, upstream.dialled = {"udp": 5}, {"tcp": 6}
+    counters.upstreams.append(upstream)
+
+    def value(name: str, **labels: str) -> float:
+        return value_of(
+            counters, f"coredns_forward_{name}", legacy=True, to="10.96.0.10:53", **labels
+        )
+
+    assert value("requests_total") == 3
+    assert value("responses_total", rcode="NOERROR") == 2
+    assert value("request_duration_seconds_count", rcode="NXDOMAIN") == 1
+    assert value("healthcheck_failures_total") == 4
+    assert value("conn_cache_hits_total", proto="udp") == 5
+    assert value("conn_cache_misses_total", proto="tcp") == 6
+
+
+def test_configuration_in_force_is_named_by_its_hash() -> None:
+    counters = Counters()
+    assert samples_of(counters, "coredns_reload_version_info") == []
+    counters.config_sha512 = "c0ffee"
+    value = value_of(counters, "coredns_reload_version_info", hash="sha512", value="c0ffee")
+    assert value == 1
+
+
+def test_series_found_again_count_on() -> None:
+    counters = Counters()
+    first = counters.query_series(SERVER, ZONE, "udp", "1")
+    assert counters.query_series(SERVER, ZONE, "udp", "1") is first
+    assert counters.query_series(SERVER, ZONE, "udp", "2") is not first
+    cache = counters.cache_series(SERVER, ZONE)
+    assert counters.cache_series(SERVER, ZONE) is cache
+    assert counters.cache_series(SERVER, ".") is not cache
+    assert (len(counters.queries), len(counters.caches)) == (2, 2)
+
+
+def test_lateness_of_the_loop_is_a_histogram() -> None:
+    counters = Counters()
+    counters.loop_lag.observe(0.003)
+    assert value_of(counters, "nodecache_loop_lag_seconds_bucket", le="0.004") == 1
+    assert value_of(counters, "nodecache_loop_lag_seconds_bucket", le="0.002") == 0
