@@ -21,8 +21,10 @@ LAYERS = [
     {"cache"},
     {"engine"},
     {"net", "host", "telemetry", "webhook"},
-    {"listeners", "loading"},
+    {"loading"},
+    {"serving"},
     {"daemon"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

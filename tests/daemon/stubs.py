@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from typing import Protocol
 
 import dns.exception
 import dns.flags
@@ -39,8 +40,15 @@ def make_query(
     return query
 
 
+class Place(Protocol):
+    """Where somebody answers."""
+
+    host: str
+    port: int
+
+
 def ask(
-    daemon: Daemon,
+    daemon: Place,
     name: str,
     rdtype: str = "A",
     *,

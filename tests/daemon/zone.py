@@ -44,6 +44,7 @@ $TTL 30
 @               SOA    ns.dns root 1 7200 1800 86400 30
 @               NS     ns.dns
 ns.dns          A      10.96.0.10
+kube-dns-upstream.kube-system.svc A 10.96.0.53
 web.prod.svc    A      10.96.1.2
 db.prod.svc     A      10.244.1.7
 db.prod.svc     A      10.244.2.9

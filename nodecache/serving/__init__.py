@@ -1,0 +1,1 @@
+"""What is served at present, and how it changes: blocks, listeners, pages, reloads."""
