@@ -1,4 +1,4 @@
-"""The command line's entry: reads the configuration, prints what is wrong with it, or serves.
+"""The command line's entry: runs a command, or reads the configuration and serves.
 
 Exit codes: 0 served to the end, 1 the machine refused something, 2 the configuration is wrong.
 """
@@ -7,47 +7,93 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import nodecache
-from nodecache.config.assemble import Template, assemble, read_template, sorted_faults
-from nodecache.config.corefile import Reader
-from nodecache.config.directives import DIRECTIVES
+from nodecache.commands.excerpt import Excerpts
+from nodecache.commands.inspection import find_faults
+from nodecache.commands.output import (
+    EXIT_CONFIGURATION,
+    EXIT_GOOD,
+    EXIT_MACHINE,
+    write,
+    write_error,
+)
+from nodecache.config.directives.table import DIRECTIVES
 from nodecache.config.flags import Flags, help_text, parse_flags
 from nodecache.config.model import Config
-from nodecache.config.values import printable
+from nodecache.config.values import nearest, printable, shown
 from nodecache.errors import ConfigError, Fault, SocketError
-from nodecache.loading import FileReader, write_whole
+from nodecache.loading import Source
 
-EXIT_MACHINE = 1
-EXIT_CONFIGURATION = 2
-
-_MAX_EXCERPT = 120  # characters of a faulty line that are shown
+_COMMANDS_HELP = """
+Commands, in place of flags:
+  nodecache check Corefile      says what is wrong in a Corefile or a ConfigMap, with exit codes
+  nodecache explain Corefile    says in plain words what a Corefile comes to, defaults included
+  nodecache help check          tells more about a command
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs nodecache with the given words, or those of the process; returns the exit code."""
-    flags, faults = parse_flags(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-"):
+        return _run_command(words[0], words[1:])
+    flags, faults = parse_flags(words)
     information = _information(flags)
     if information:
-        sys.stdout.write(information)
-        return 0
-    reader = FileReader()
-    template = read_template(flags, os.environ, reader)
+        write(information)
+        return EXIT_GOOD
+    if faults:
+        more, excerpts = find_faults(flags)
+        return _refuse([*faults, *more], excerpts)
+    source = Source(flags, os.environ)
     try:
-        config = _configure(flags, faults, template, reader)
+        config = source.load(is_first=True)
     except ConfigError as error:
-        for fault in error.faults:
-            sys.stderr.write(f"{printable(str(fault))}\n{_excerpt(fault, template, reader)}")
-        return EXIT_CONFIGURATION
-    return _serve(_with_written_corefile(config, flags, template))
+        return _refuse(error.faults, Excerpts(source.text, source.reader))
+    return _serve(config, source)
+
+
+def _run_command(name: str, words: list[str]) -> int:
+    if name in _COMMANDS:
+        return _COMMANDS[name](words)
+    hint = nearest(name, _COMMANDS) or f"; there are: {', '.join(_COMMANDS)}"
+    write_error(f"nodecache: there is no command {shown(name)}{hint}\n")
+    return EXIT_CONFIGURATION
+
+
+def _check(words: list[str]) -> int:
+    from nodecache.commands.check import check  # noqa: PLC0415 # see _serve
+
+    return check(words)
+
+
+def _explain(words: list[str]) -> int:
+    from nodecache.commands.explain import explain  # noqa: PLC0415 # see _serve
+
+    return explain(words)
+
+
+def _help(words: list[str]) -> int:
+    """``nodecache help``, alone or with the name of a command."""
+    if words:
+        return _run_command(words[0], ["-help"] if words[0] != "help" else [])
+    write(help_text() + _COMMANDS_HELP)
+    return EXIT_GOOD
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "check": _check,
+    "explain": _explain,
+    "help": _help,
+}
 
 
 def _information(flags: Flags) -> str:
     """What -help, -version or -plugins print, or ""."""
     if flags.help:
-        return help_text()
+        return help_text() + _COMMANDS_HELP
     if flags.version:
         return f"nodecache {nodecache.__version__}\n"
     if flags.plugins:
@@ -56,55 +102,17 @@ def _information(flags: Flags) -> str:
     return ""
 
 
-def _configure(flags: Flags, faults: list[Fault], template: Template, reader: Reader) -> Config:
-    """Raises ConfigError with the faults of the command line and of all files together."""
-    environ: Mapping[str, str] = os.environ
-    if faults and not reader.exists(template.path):
-        # The flag that names the file may be among the faulty ones.
-        raise ConfigError(faults)
-    try:
-        config = assemble(flags, environ, reader, template=template)
-    except ConfigError as error:
-        raise ConfigError(sorted_faults(faults + error.faults, template.path)) from None
-    if faults:
-        raise ConfigError(faults)
-    return config
+def _refuse(faults: Sequence[Fault], excerpts: Excerpts) -> int:
+    write_error("".join(map(excerpts.show_fault, faults)))
+    return EXIT_CONFIGURATION
 
 
-def _excerpt(fault: Fault, template: Template, reader: Reader) -> str:
-    """The faulty line with a caret below the place, or "" when it cannot be shown."""
-    if not fault.column:
-        return ""
-    try:
-        text = template.text if fault.file == template.path else reader.read_text(fault.file)
-        line = text.split("\n")[fault.line - 1]
-    except (OSError, ValueError, IndexError):
-        return ""
-    start = max(0, fault.column - _MAX_EXCERPT // 2)
-    part = "".join(c if c.isprintable() else " " for c in line[start : start + _MAX_EXCERPT])
-    margin = f"{fault.line:>5} | "
-    caret = " " * (len(margin) + fault.column - start - 1)
-    return f"{margin}{part}\n{caret}^\n"
-
-
-def _with_written_corefile(config: Config, flags: Flags, template: Template) -> Config:
-    """Writes the filled Corefile to -conf, unless that is where it came from."""
-    if not flags.conf or os.path.realpath(flags.conf) == os.path.realpath(template.path):
-        return config
-    try:
-        write_whole(flags.conf, template.text)
-    except OSError as error:
-        warning = f"cannot write {flags.conf}: {error.strerror}; serving goes on without it"
-        return replace(config, warnings=(*config.warnings, warning))
-    return config
-
-
-def _serve(config: Config) -> int:
+def _serve(config: Config, source: Source) -> int:
     # Imported here, so that faults and --help do not wait for the event loop's libraries.
     from nodecache.daemon import run  # noqa: PLC0415
 
     try:
-        return run(config)
+        return run(config, source)
     except SocketError as error:
-        sys.stderr.write(f"nodecache: {printable(str(error))}\n")
+        write_error(f"nodecache: {printable(str(error))}\n")
         return EXIT_MACHINE

@@ -14,7 +14,7 @@ import nodecache
 from nodecache.cli import main
 from nodecache.config.model import Config
 from nodecache.errors import SocketError
-from nodecache.loading import FileReader
+from nodecache.loading import FileReader, Source
 
 GOOD = ".:5305 {\n    bind 127.0.0.15\n    forward . 127.0.0.53:5300\n}\n"
 
@@ -27,7 +27,8 @@ class FakeDaemon(ModuleType):
         self.configs: list[Config] = []
         self.error: SocketError | None = None
 
-    def run(self, config: Config) -> int:
+    def run(self, config: Config, source: Source) -> int:
+        assert source.reader.exists(config.blocks[0].file)
         self.configs.append(config)
         if self.error:
             raise self.error
@@ -43,12 +44,15 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    (tmp_path / "empty").mkdir()
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
 
 
 def words(*more: str) -> list[str]:
-    common = "-localip 127.0.0.15 -setupinterface=false -setupiptables=false -kubednscm empty"
+    common = "-localip 127.0.0.15 -setupinterface=false -setupiptables=false -kubednscm ../empty"
     return [*common.split(), *more]
 
 
@@ -85,15 +89,15 @@ def test_faults_of_flags_and_files_come_together_with_excerpts(
     assert err == (
         "command line: unknown flag '-quite'; did you mean '-quiet'?\n"
         "base:2:2: unknown directive 'cach'; did you mean 'cache'?\n"
-        "    2 |  cach 30\n"
-        "         ^\n"
+        "    2 |         cach 30\n"
+        "                ^\n"
         "more:1:1: unknown directive 'expire'; see -plugins\n"
         "    1 | expire\n"
         "        ^\n"
     )
 
 
-def test_excerpt_shows_the_filled_line_and_cuts_a_long_one(
+def test_excerpt_shows_the_line_as_written_and_cuts_a_long_one(
     folder: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "base").write_text(
@@ -101,7 +105,7 @@ def test_excerpt_shows_the_filled_line_and_cuts_a_long_one(
     )
     assert main(words("-basecorefile", "base")) == 2
     *_, excerpt, caret = capsys.readouterr().err.splitlines()
-    assert excerpt.endswith(" /etc/resolv.conf  !")
+    assert excerpt.endswith(" __PILLAR__UPSTREAM__SERVERS__  !")
     assert len(excerpt) < 140
     assert daemon.configs == []
     assert caret.endswith("^")
@@ -227,8 +231,7 @@ def test_plugins_lists_all_directives_and_their_effect(capsys: pytest.CaptureFix
     assert main(["-plugins"]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert "cache         acts" in rows
-    assert "loop          no effect in this release" in rows
-    assert "hosts         refused in this release" in rows
+    assert "trace         refused" in rows
 
 
 def test_help_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,3 +281,40 @@ def test_reader_lists_visible_files_in_order(tmp_path: Path) -> None:
     assert not reader.exists(str(tmp_path / "c"))
     assert not reader.exists("\0")
     assert not reader.exists("x" * 5000)
+
+
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+    out, err = capsys.readouterr()
+    assert "  nodecache check Corefile " in out
+    assert "  nodecache explain Corefile " in out
+    assert err == ""
+    assert main(["-help"]) == 0
+    assert capsys.readouterr().out == out
+    assert main(["help", "help"]) == 0
+    assert capsys.readouterr().out == out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["chekc", "Corefile"], "there is no command 'chekc'; did you mean 'check'?"),
+        (["serve"], "there is no command 'serve'; there are: check, explain, help"),
+        (["help", "explian"], "there is no command 'explian'; did you mean 'explain'?"),
+        (["\x1b[2J"], "there is no command '\\x1b[2J'; there are: check, explain, help"),
+    ],
+)
+def test_unknown_command_is_named(
+    words: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr() == ("", f"nodecache: {text}\n")
+
+
+def test_broken_config_map_is_left_out_at_start(folder: Path, daemon: FakeDaemon) -> None:
+    (folder / "base").write_text(GOOD)
+    (folder.parent / "empty" / "stubDomains").write_text("{")
+    assert main(words("-basecorefile", "base")) == 7
+    (warning,) = daemon.configs[0].warnings
+    assert warning.startswith("../empty/stubDomains:1:2: ")
+    assert warning.endswith("; the ConfigMap is left out")

@@ -1,0 +1,1 @@
+"""The commands that stand in place of flags: ``check`` and ``explain``. They serve nothing."""

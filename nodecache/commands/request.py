@@ -1,0 +1,124 @@
+"""The words behind a command: the daemon's own flags, and files; and what is to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nodecache.config.flags import TABLE, Flags, parse_flags
+from nodecache.config.values import shown
+from nodecache.errors import Fault
+
+STAND_IN = "192.0.2.1"  # a documentation address (RFC 5737) for -localip where it is not given
+
+_STANDARD_INPUT = "/dev/stdin"
+_STRICT = frozenset(("-strict", "--strict", "-strict=true", "--strict=true"))
+# Booleans in the words of another syntax: parse_flags says how to write them.
+_TRUTHS = frozenset(("true", "false"))
+_WITHOUT_LOCALIP = ("-localip", STAND_IN, "-setupinterface=false", "-setupiptables=false")
+_FLAGS = {name: flag for rows in TABLE.values() for flag in rows for name in flag.names}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing to look at.
+
+    Attributes:
+        flags: Their files are those to read.
+        label: What the user calls it, "" for what the flags name.
+        is_folder: A ConfigMap alone, without a Corefile.
+    """
+
+    flags: Flags
+    label: str = ""
+    is_folder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the words behind a command ask for.
+
+    Attributes:
+        flags: The daemon's.
+        faults: Of the command line.
+        targets: At least one, in the order of the words.
+        is_strict: ``-strict`` was given.
+        has_localip: -localip was given, so that this is a command line to serve with.
+    """
+
+    flags: Flags
+    faults: tuple[Fault, ...]
+    targets: tuple[Target, ...]
+    is_strict: bool = False
+    has_localip: bool = False
+
+
+def read_request(words: Sequence[str]) -> Request:
+    """Returns what ``words`` ask for; raises nothing.
+
+    Without -localip an address stands in, and what a daemon would be refused for is left out.
+    """
+    flag_words, files = _split([word for word in words if word not in _STRICT])
+    has_localip = any(_name(word) == "localip" for word in flag_words if word.startswith("-"))
+    flags, faults = parse_flags([*(() if has_localip else _WITHOUT_LOCALIP), *flag_words])
+    targets, text = _targets(flags, files)
+    if text:
+        faults.append(Fault("command line", 0, 0, text))
+    is_strict = any(word in _STRICT for word in words)
+    return Request(flags, tuple(faults), targets, is_strict, has_localip)
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts flags with their values from files; behind ``--`` there are files only."""
+    flags: list[str] = []
+    files: list[str] = []
+    left = list(words[::-1])
+    while left:
+        word = left.pop()
+        if word == "--":
+            files += left[::-1]
+            break
+        if word not in _TRUTHS and (word == "-" or not word.startswith("-")):
+            files.append(word)
+            continue
+        flags.append(word)
+        if _takes_next(word) and left and not _is_flag(left[-1]):
+            flags.append(left.pop())
+    return flags, files
+
+
+def _name(word: str) -> str:
+    bare = word[2:] if word.startswith("--") else word[1:]
+    return bare.partition("=")[0]
+
+
+def _is_flag(word: str) -> bool:
+    return word == "--" or (word.startswith("-") and _name(word) in _FLAGS)
+
+
+def _takes_next(word: str) -> bool:
+    flag = _FLAGS.get(_name(word)) if word.startswith("-") else None
+    return flag is not None and bool(flag.value) and "=" not in word
+
+
+def _targets(flags: Flags, files: list[str]) -> tuple[tuple[Target, ...], str]:
+    """What to look at, and what is wrong with that, or ""."""
+    if not files:
+        return (Target(flags),), ""
+    folders = [file for file in files if Path(file).is_dir()]
+    corefiles = [file for file in files if file not in folders]
+    if not corefiles:
+        return tuple(
+            Target(replace(flags, kubednscm=folder), folder, is_folder=True) for folder in folders
+        ), ""
+    text = ""
+    if len(folders) > 1:
+        text = f"{shown(folders[1])} is one folder too many: a Corefile goes with one ConfigMap"
+    folder = folders[0] if folders else flags.kubednscm
+    return tuple(_corefile(replace(flags, kubednscm=folder), file) for file in corefiles), text
+
+
+def _corefile(flags: Flags, file: str) -> Target:
+    path = _STANDARD_INPUT if file == "-" else file
+    return Target(replace(flags, basecorefile=path, conf=""), path)
