@@ -3,6 +3,7 @@
 # PYTHON=   interpreter to build .venv with (default: the first one that is new enough)
 # PORT=     where `make run` listens on 127.0.0.1
 # UPSTREAM= IP or IP:port that `make run` forwards to, instead of its demo upstream
+# CONFIG=   Corefile for `make bench`: plain, or stock for the four blocks of the stock manifest
 # ARGS=     further arguments for `make test` (pytest) and `make bench`
 
 VENV := .venv
@@ -10,6 +11,7 @@ COMPILED := .build/compiled
 BIN := $(VENV)/bin
 PORT ?= 5353
 UPSTREAM ?=
+CONFIG ?= plain
 ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
@@ -17,7 +19,7 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format compile bench clean
+.PHONY: help run test check format docs compile bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,10 +39,13 @@ format: $(VENV)/.dev-stamp ## let ruff put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.run-stamp ## write docs/metrics.md and docs/settings.md from the tables in the code
+	$(BIN)/python docs/generate.py
+
 compile: $(COMPILED)/.stamp ## the same sources with their core translated to C: misses cost half
 
 bench: $(COMPILED)/.stamp ## measure beside the DNS servers that are installed
-	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench --config '$(CONFIG)' $(ARGS)
 
 clean: ## remove .venv and everything else that can be made again
 	rm -rf $(VENV) .build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
@@ -81,7 +86,7 @@ $(VENV)/.dev-stamp: $(VENV)/.run-stamp
 	@touch $@
 
 # From a copy, because the translated modules are left beside the sources and would hide changes.
-$(COMPILED)/.stamp: $(VENV)/.dev-stamp $(wildcard nodecache/*.py nodecache/*/*.py)
+$(COMPILED)/.stamp: $(VENV)/.dev-stamp $(wildcard nodecache/*.py nodecache/*/*.py nodecache/*/*/*.py)
 	@command -v cc >/dev/null || { \
 	    echo "Translating needs a C compiler. On Debian and Ubuntu: apt-get install gcc libc6-dev" >&2; \
 	    exit 1; \

@@ -25,14 +25,14 @@ class Site:
     Attributes:
         directory: Its own empty folder, for configuration and log.
         port: UDP and TCP port on HOST.
-        metrics_ports: Two more free ports on HOST, for servers that export metrics.
+        http_ports: Four more free ports on HOST, for servers that export metrics and health.
         upstream_port: UDP and TCP port of the upstream on UPSTREAM_HOST.
         names: How many names the cache must have room for.
     """
 
     directory: Path
     port: int
-    metrics_ports: tuple[int, int]
+    http_ports: tuple[int, ...]
     upstream_port: int
     names: int
 
@@ -54,16 +54,20 @@ class Peer:
     forwards_by: str = "tcp"
 
 
-def known_peers(programs: Path, node_cache: str | None) -> list[Peer]:
-    """Returns all servers in the order of the table; the last only if a binary is named."""
+def known_peers(programs: Path, node_cache: str | None, config: str) -> list[Peer]:
+    """Returns all servers in the order of the table; the last only if a binary is named.
+
+    ``config`` names the Corefile of nodecache and node-cache, see COREFILES.
+    """
 
     def floor(site: Site) -> list[str]:
         return [str(programs / "floor"), f"{HOST}:{site.port}"]
 
+    missing_compiled = "" if COMPILED.exists() else NOT_COMPILED
     peers = [
         Peer("floor", floor, "", forwards_by=""),
-        Peer("nodecache", _nodecache, ""),
-        Peer("nodecache-compiled", _nodecache_compiled, "" if COMPILED.exists() else NOT_COMPILED),
+        Peer("nodecache", _nodecache(config), ""),
+        Peer("nodecache-compiled", _nodecache_compiled(config), missing_compiled),
         Peer("unbound", _unbound, _missing("unbound")),
         Peer("dnsdist", _dnsdist_one_by_one, _missing("dnsdist")),
         Peer("dnsdist-batch", _dnsdist_in_batches, _missing("dnsdist")),
@@ -73,7 +77,7 @@ def known_peers(programs: Path, node_cache: str | None) -> list[Peer]:
         path = shutil.which(node_cache) or ""
 
         def command(site: Site) -> list[str]:
-            return _like_node_cache([path], site)
+            return _like_node_cache([path], site, COREFILES[config].replace(READY, ""))
 
         peers.append(Peer("node-cache", command, "" if path else f"no program {node_cache}"))
     return peers
@@ -96,7 +100,7 @@ def _write(site: Site, name: str, text: str) -> str:
     return str(path)
 
 
-COREFILE = """\
+PLAIN = """\
 .:{port} {{
     bind {host}
     errors
@@ -107,16 +111,45 @@ COREFILE = """\
     prometheus {host}:{metrics_port}
 }}
 """
+READY = "    ready {host}:{ready_port}\n"
+# What every block of the stock manifest has; node-cache does not know ``ready``.
+_EVERY_BLOCK = (
+    """\
+    errors
+    reload
+    loop
+    bind {host}
+    prometheus {host}:{metrics_port}
+    forward . {upstream_host}:{upstream_port} {{
+        force_tcp
+    }}
+"""
+    + READY
+)
+STOCK = (
+    "cluster.local:{port} {{\n"
+    "    cache {{\n        success 9984 30\n        denial 9984 5\n    }}\n"
+    "    health {host}:{health_port}\n"
+    + _EVERY_BLOCK
+    + "}}\n"
+    + "".join(
+        f"{zone}:{{port}} {{{{\n    cache 30\n{_EVERY_BLOCK}}}}}\n"
+        for zone in ("in-addr.arpa", "ip6.arpa", ".")
+    )
+)
+COREFILES = {"plain": PLAIN, "stock": STOCK}
 
 
-def _like_node_cache(program: list[str], site: Site) -> list[str]:
+def _like_node_cache(program: list[str], site: Site, corefile: str) -> list[str]:
     """Returns a command line with node-cache's flags; it may rewrite the -conf file itself."""
-    text = COREFILE.format(
+    text = corefile.format(
         host=HOST,
         port=site.port,
         upstream_host=UPSTREAM_HOST,
         upstream_port=site.upstream_port,
-        metrics_port=site.metrics_ports[0],
+        metrics_port=site.http_ports[0],
+        health_port=site.http_ports[2],
+        ready_port=site.http_ports[3],
     )
     return [
         *program,
@@ -125,18 +158,19 @@ def _like_node_cache(program: list[str], site: Site) -> list[str]:
         "-setupiptables=false",
         *("-conf", _write(site, "Corefile", text)),
         *("-basecorefile", _write(site, "Corefile.base", text)),
-        *("-metrics-listen-address", f"{HOST}:{site.metrics_ports[1]}"),
+        *("-metrics-listen-address", f"{HOST}:{site.http_ports[1]}"),
     ]
 
 
-def _nodecache(site: Site) -> list[str]:
-    return _like_node_cache([sys.executable, "-m", "nodecache"], site)
+def _nodecache(config: str) -> Callable[[Site], list[str]]:
+    program = [sys.executable, "-m", "nodecache"]
+    return lambda site: _like_node_cache(program, site, COREFILES[config])
 
 
-def _nodecache_compiled(site: Site) -> list[str]:
+def _nodecache_compiled(config: str) -> Callable[[Site], list[str]]:
     # -P: the sources in the current folder must not come first.
     program = ["env", f"PYTHONPATH={COMPILED}", sys.executable, "-P", "-m", "nodecache"]
-    return _like_node_cache(program, site)
+    return lambda site: _like_node_cache(program, site, COREFILES[config])
 
 
 UNBOUND = """\

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench.build import ToolMissingError, build_programs
 from bench.generator import Generator, Load, Sample, time_first_answer
-from bench.peers import HOST, UPSTREAM_HOST, Peer, Site, known_peers
+from bench.peers import COREFILES, HOST, UPSTREAM_HOST, Peer, Site, known_peers
 from bench.process import Memory, ServerFailedError, ServerProcess
 from bench.report import Figures, print_report, write_json
 
@@ -122,8 +122,8 @@ def running(bench: Bench, peer: Peer, names: int) -> Iterator[Running]:
     bench.starts += 1
     directory = bench.directory / f"{bench.starts}-{peer.name}"
     directory.mkdir()
-    port, *metrics = (free_port(HOST) for _ in range(3))
-    site = Site(directory, port, (metrics[0], metrics[1]), bench.upstream_port, names)
+    port, *http_ports = (free_port(HOST) for _ in range(5))
+    site = Site(directory, port, tuple(http_ports), bench.upstream_port, names)
     command = peer.command(site)
     started_at = time.monotonic()
     process = ServerProcess(command, bench.server_core, directory)
@@ -245,6 +245,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--skip", action="append", default=[], choices=STEPS, help="a step to leave out"
     )
+    parser.add_argument(
+        "--config",
+        default="plain",
+        choices=COREFILES,
+        help="Corefile of nodecache and node-cache: one small block, or the stock manifest's four",
+    )
     parser.add_argument("--node-cache", metavar="BINARY", help="a node-cache to compare with")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     return parser.parse_args()
@@ -252,7 +258,7 @@ def parse_options() -> argparse.Namespace:
 
 def choose_peers(options: argparse.Namespace, programs: Path) -> list[Peer]:
     """Returns the servers to measure; says which are not there."""
-    peers = known_peers(programs, options.node_cache)
+    peers = known_peers(programs, options.node_cache, options.config)
     wanted = set(filter(None, options.only.split(",")))
     if unknown := wanted - {peer.name for peer in peers}:
         names = ", ".join(peer.name for peer in peers)
