@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("help", "run", "test", "check", "format", "compile", "bench", "clean")
+TARGETS = ("help", "run", "test", "check", "format", "docs", "compile", "bench", "clean")
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
