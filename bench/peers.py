@@ -163,7 +163,8 @@ def _like_node_cache(program: list[str], site: Site, corefile: str) -> list[str]
 
 
 def _nodecache(config: str) -> Callable[[Site], list[str]]:
-    program = [sys.executable, "-m", "nodecache"]
+    # Byte code is kept, as where it is installed: some machines for development turn that off.
+    program = ["env", "-u", "PYTHONDONTWRITEBYTECODE", sys.executable, "-m", "nodecache"]
     return lambda site: _like_node_cache(program, site, COREFILES[config])
 
 

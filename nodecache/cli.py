@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 
 import nodecache
-from nodecache.commands.excerpt import Excerpts
-from nodecache.commands.inspection import find_faults
 from nodecache.commands.output import (
     EXIT_CONFIGURATION,
     EXIT_GOOD,
@@ -45,13 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         write(information)
         return EXIT_GOOD
     if faults:
-        more, excerpts = find_faults(flags)
-        return _refuse([*faults, *more], excerpts)
+        return _refuse_flags(flags, faults)
     source = Source(flags, os.environ)
     try:
         config = source.load(is_first=True)
     except ConfigError as error:
-        return _refuse(error.faults, Excerpts(source.text, source.reader))
+        return _refuse(error.faults, source)
     return _serve(config, source)
 
 
@@ -64,13 +61,13 @@ def _run_command(name: str, words: list[str]) -> int:
 
 
 def _check(words: list[str]) -> int:
-    from nodecache.commands.check import check  # noqa: PLC0415 # see _serve
+    from nodecache.commands.check import check  # noqa: PLC0415 # see below
 
     return check(words)
 
 
 def _explain(words: list[str]) -> int:
-    from nodecache.commands.explain import explain  # noqa: PLC0415 # see _serve
+    from nodecache.commands.explain import explain  # noqa: PLC0415 # see below
 
     return explain(words)
 
@@ -102,13 +99,27 @@ def _information(flags: Flags) -> str:
     return ""
 
 
-def _refuse(faults: Sequence[Fault], excerpts: Excerpts) -> int:
-    write_error("".join(map(excerpts.show_fault, faults)))
+# Imports below stand where they are needed: serving does without commands/, and faults and
+# --help do not wait for the event loop's libraries.
+
+
+def _refuse_flags(flags: Flags, faults: list[Fault]) -> int:
+    """Shows the faults of the command line, and those of the files that it names."""
+    from nodecache.commands.inspection import find_faults  # noqa: PLC0415
+
+    more, excerpts = find_faults(flags)
+    write_error("".join(map(excerpts.show_fault, [*faults, *more])))
+    return EXIT_CONFIGURATION
+
+
+def _refuse(faults: Sequence[Fault], source: Source) -> int:
+    from nodecache.commands.excerpt import Excerpts  # noqa: PLC0415
+
+    write_error("".join(map(Excerpts(source.text, source.reader).show_fault, faults)))
     return EXIT_CONFIGURATION
 
 
 def _serve(config: Config, source: Source) -> int:
-    # Imported here, so that faults and --help do not wait for the event loop's libraries.
     from nodecache.daemon import run  # noqa: PLC0415
 
     try:

@@ -7,7 +7,6 @@ equal names, and recurses as deep as the text asks for.
 from __future__ import annotations
 
 import enum
-import json
 import re
 from dataclasses import dataclass
 from typing import NoReturn
@@ -119,6 +118,8 @@ class _Reading:
 
     def _string(self, token: _Token) -> Value:
         # A lone half of a surrogate pair would be no text that can be written to a file.
+        import json  # noqa: PLC0415 # 0.1 MB, where there is a ConfigMap
+
         text = json.loads(token.text).encode("utf-8", "replace").decode("utf-8")
         return Value(Kind.STRING, token.line, token.column, text)
 

@@ -6,7 +6,6 @@ says what to write instead; where the word stood is the caller's knowledge.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
@@ -52,6 +51,8 @@ def printable(text: str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the most similar known word, or "" if none is near."""
+    import difflib  # noqa: PLC0415 # 0.15 MB, for a fault only
+
     found = difflib.get_close_matches(word[:_MAX_SHOWN], list(known), n=1)
     return f"; did you mean '{found[0]}'?" if found else ""
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from typing import cast
 from nodecache.config.model import Address, Transport, Upstream
 from nodecache.engine.forwarder import Forwarder
 from nodecache.engine.upstream import Connection, State
+from nodecache.net.dialling import connect
 from nodecache.net.tls import checked_name, make_client_context
 
 log = logging.getLogger(__name__)
@@ -149,30 +148,11 @@ class UpstreamShell:
     async def _connect(self, address: Address) -> socket.socket:
         sock = _open_socket(address, socket.SOCK_STREAM)
         try:
-            error = sock.connect_ex(_sockaddr(address))
-            if error == errno.EINPROGRESS:
-                await self._until_writable(sock)
-                error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                raise OSError(error, os.strerror(error))
+            await connect(sock, _sockaddr(address))
         except BaseException:  # a cancelled dial must not leave its socket behind either
             sock.close()
             raise
         return sock
-
-    async def _until_writable(self, sock: socket.socket) -> None:
-        """Waits for a connect; the loop's own way starts threads to look numbers up."""
-        writable = self._loop.create_future()
-
-        def note() -> None:
-            if not writable.done():
-                writable.set_result(None)
-
-        self._loop.add_writer(sock.fileno(), note)
-        try:
-            await writable
-        finally:
-            self._loop.remove_writer(sock.fileno())
 
     async def _context(self, upstream: Upstream) -> ssl.SSLContext:
         """Returns the TLS context of an upstream, made once. Raises OSError.

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from nodecache.config.model import Address
+from nodecache.net.dialling import connect
 
 # Unassigned (RFC 1035 section 4.1.1, IANA's registry ends at 6), so no stub resolver sends it.
 _OPCODE = 15
@@ -89,10 +90,7 @@ async def _connect(sock: socket.socket, address: Address) -> None:
     """Connects a socket of either kind; a refusal then arrives as an error, over UDP too."""
     host = _LOOPBACK.get(address.host, address.host).encode("ascii")
     found = socket.getaddrinfo(host, address.port, flags=socket.AI_NUMERICHOST)
-    if sock.type == socket.SOCK_DGRAM:
-        sock.connect(found[0][4])  # never waits
-    else:
-        await asyncio.get_running_loop().sock_connect(sock, found[0][4])
+    await connect(sock, found[0][4])
 
 
 async def _ask_udp(sock: socket.socket, query: bytes) -> None:

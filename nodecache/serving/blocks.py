@@ -6,22 +6,19 @@ of the old that served the same zones; its messages stay as far as they are stil
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from nodecache.cache.carry import carry_over
 from nodecache.cache.store import Budget, MessageCache
 from nodecache.config.model import ROOT, Config, NxdomainScope, ServerBlock, Upstream
 from nodecache.counters import Counters
 from nodecache.engine.block import BlockState
-from nodecache.engine.directives.balance import Balancer
-from nodecache.engine.directives.dns64 import Synthesizer
-from nodecache.engine.directives.hosts import HostsResponder
-from nodecache.engine.directives.rewrite import RuleRewriter
-from nodecache.engine.directives.template import TemplateCounts, TemplateResponder
-from nodecache.engine.front import Directives
-from nodecache.engine.local import Chain, Responder
-from nodecache.telemetry.querylog import QueryLog
+from nodecache.engine.local import Chain
+from nodecache.serving.directives import build_chain, new_counts
+
+if TYPE_CHECKING:
+    from nodecache.engine.directives.template import TemplateCounts
 
 # Part of the octet budget that holds ready replies; the rest holds the messages they are made of.
 _PACKET_PART = 0.25
@@ -62,30 +59,14 @@ class Blocks:
         self.states = tuple(states)
         return self.states
 
-    def directives(self, state: BlockState) -> Directives | None:
-        """Returns what stands before the cache of a block, None if nothing does."""
-        block = state.block
-        if block.dns64 is None and block.loadbalance is None and not block.logs:
-            return None
-        return Directives(
-            Synthesizer(block.dns64) if block.dns64 is not None else None,
-            Balancer(block.loadbalance, random.random) if block.loadbalance is not None else None,
-            QueryLog(block.logs).note if block.logs else None,
-        )
-
     def _new_cache(self, block: ServerBlock, covering: bytes) -> MessageCache | None:
         return None if block.cache is None else MessageCache(block.cache, self.budget, covering)
 
     def _new_chain(self, state: BlockState, block: ServerBlock) -> Chain | None:
-        """Returns what stands between cache and ``forward``, None if nothing does."""
-        responders: list[Responder] = []
-        if block.templates:
-            counts = self._template_counts.setdefault(state, TemplateCounts())
-            responders.append(TemplateResponder(block.templates, counts))
-        if block.hosts is not None:
-            responders.append(HostsResponder(block.hosts))
-        rewriter = RuleRewriter(block.rewrites) if block.rewrites else None
-        return Chain(rewriter, tuple(responders)) if rewriter or responders else None
+        counts = self._template_counts.get(state) or new_counts(block)
+        if counts is not None:
+            self._template_counts[state] = counts
+        return build_chain(block, counts if block.templates else None)
 
     def hand_in(self, server_of: Mapping[BlockState, str]) -> None:
         """Copies what the templates counted to the series of one server for each block."""

@@ -11,13 +11,12 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodecache.cache.packet import PacketCache
 from nodecache.config.model import Address, Config, ServerBlock, Timeouts
 from nodecache.counters import CacheSeries, Counters
 from nodecache.engine.block import BlockState
-from nodecache.engine.front import Directives, Front
 from nodecache.engine.listener import Listener
 from nodecache.engine.resolver import Resolver
 from nodecache.engine.zones import ServedZone, Zones
@@ -26,6 +25,10 @@ from nodecache.net.stream import TcpBounds
 from nodecache.net.tcp import TcpServer
 from nodecache.net.udp import UdpServer, seal_for_this_platform, udp_server_class
 from nodecache.serving.blocks import Blocks
+from nodecache.serving.directives import build_front
+
+if TYPE_CHECKING:
+    from nodecache.engine.front import Directives, Front
 
 _MOST_PACKETS = 16_384  # of one listening address
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 # what a block without ``bind`` asks for
@@ -215,7 +218,7 @@ class Listeners:
         """Yields the zones of one listener, each with series of its own."""
         for state in states:
             caches = self._cache_series(listener.server, state)
-            directives = self._blocks.directives(state)
+            directives = build_front(state.block)
             for zone in state.block.zones:
                 labels = (listener.server, zone.text, listener.proto, listener.family)
                 served = ServedZone(zone, state, self._counters.query_series(*labels), caches)
@@ -224,6 +227,8 @@ class Listeners:
                 yield served
 
     def _front(self, directives: Directives, listener: Listener, served: ServedZone) -> Front:
+        from nodecache.engine.front import Front  # noqa: PLC0415 # see serving/directives.py
+
         inner = ServedZone(served.zone, served.state, served.queries, served.caches)
 
         def note_synthesis() -> None:

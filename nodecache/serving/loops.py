@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import os
 from collections.abc import Callable, Iterable
 from time import monotonic
 
@@ -90,7 +90,7 @@ class LoopWatch:
 
 def _unguessable_name(state: BlockState) -> bytes:
     """Returns two random labels below the block's zone, in wire format."""
-    labels = [secrets.token_hex(_LABEL_OCTETS // 2).encode() for _ in range(2)]
+    labels = [os.urandom(_LABEL_OCTETS // 2).hex().encode() for _ in range(2)]
     first, second = (bytes([len(label)]) + label for label in labels)
     return first + second + state.block.zones[0].wire
 

@@ -12,7 +12,6 @@ from nodecache.config.model import Config
 from nodecache.counters import Counters
 from nodecache.errors import ConfigError, NodecacheError
 from nodecache.loading import Source
-from nodecache.net.service import find_service
 
 # Files are looked at this often: a change is in force within 2 s.
 _LOOK_S = 1.0
@@ -68,6 +67,9 @@ class Reloader:
         while True:
             missing = self._config.missing_service
             if missing is not None:
+                # Imported where a Service is missing: few are.
+                from nodecache.net.service import find_service  # noqa: PLC0415
+
                 domain, servers = self._config.cluster_domain, missing.servers
                 address = await find_service(
                     missing.name, missing.namespace, domain, servers, _SERVICE_TIMEOUT_S

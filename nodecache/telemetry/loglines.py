@@ -10,7 +10,6 @@ about their room can still make us wait.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
@@ -89,6 +88,12 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object with time, level, message and what ``extra={"fields": {...}}`` adds."""
 
+    def __init__(self) -> None:
+        import json  # noqa: PLC0415 # 0.1 MB, where somebody wants it
+
+        super().__init__()
+        self._dumps = json.dumps
+
     def format(self, record: logging.LogRecord) -> str:
         """Returns one line without its end."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -99,9 +104,9 @@ class JsonFormatter(logging.Formatter):
         }
         line = {**own, **getattr(record, "fields", {}), **own}  # ours first, and not to be forged
         try:
-            text = json.dumps(line, allow_nan=False, default=str)
+            text = self._dumps(line, allow_nan=False, default=str)
         except (ValueError, TypeError):  # infinite, circular, or a key that is no word
-            text = json.dumps({str(key): str(value) for key, value in line.items()})
+            text = self._dumps({str(key): str(value) for key, value in line.items()})
         return text.replace("\x7f", "\\u007f")
 
 

@@ -23,6 +23,7 @@ from nodecache.config.model import (
 from nodecache.counters import Counters
 from nodecache.engine.block import Pending
 from nodecache.serving.blocks import Blocks
+from nodecache.serving.directives import build_front
 from tests.cache.building import NOW, key, message, name
 
 FIRST, SECOND, THIRD = (Upstream(Address(f"192.0.2.{n}", 53)) for n in (1, 2, 3))
@@ -170,5 +171,5 @@ def test_question_under_way_by_milder_changes_is_kept_by_the_new_rules() -> None
 
 def test_blocks_without_directives_before_the_cache_have_no_front() -> None:
     house = House(CLUSTER)
-    assert house.blocks.directives(house.blocks.states[0]) is None
+    assert build_front(CLUSTER) is None
     assert house.blocks.states[0].chain is None
