@@ -145,6 +145,7 @@ class Daemon:
             SocketError: An address to serve DNS on cannot be used; nothing is left open.
         """
         self._loop.set_exception_handler(self._on_escaped_error)
+        self._counters.setup_errors["configmap"] = int(self._source.has_left_out_kubedns)
         self._apply(self._config)
         self._tick_due = monotonic()
         self._tick()
@@ -179,7 +180,6 @@ class Daemon:
         self._loops.watch(self._blocks.states)
         self._pages.apply(config)
         self._counters.config_sha512 = self._source.sha512
-        self._counters.setup_errors["configmap"] = self._source.kubedns_errors
         note_hosts(config, self._counters)
 
     def _open_error_logs(self) -> None:

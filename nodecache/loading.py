@@ -29,7 +29,7 @@ class Source:
 
     Attributes:
         reader: What the last ``load`` read through, kept until the next.
-        kubedns_errors: How often the kube-dns ConfigMap alone was to blame for a failure.
+        has_left_out_kubedns: Whether the first ``load`` had to do without the ConfigMap.
         text: The Corefile that it read, for showing faulty lines.
         sha512: Of the Corefile last loaded, its variables filled, in hexadecimal.
     """
@@ -38,7 +38,7 @@ class Source:
         self.reader = FileReader()
         self.text = CorefileText(flags.basecorefile)
         self.sha512 = ""
-        self.kubedns_errors = 0
+        self.has_left_out_kubedns = False
         self._flags = flags
         self._environ = dict(environ)
 
@@ -63,11 +63,9 @@ class Source:
         try:
             return self._load(with_kubedns=True)
         except ConfigError as error:
-            if not all(map(is_in_kubedns, error.faults)):
+            if not is_first or not all(map(is_in_kubedns, error.faults)):
                 raise
-            self.kubedns_errors += 1
-            if not is_first:
-                raise
+            self.has_left_out_kubedns = True
             config = self._load(with_kubedns=False)
             faults = tuple(f"{fault}; the ConfigMap is left out" for fault in error.faults)
             return replace(config, warnings=(*faults, *config.warnings))

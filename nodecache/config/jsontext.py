@@ -1,31 +1,17 @@
-"""JSON text as values that know where they stand; knows nothing of what they mean.
-
-RFC 8259, strictly, with bounds: Python's own parser keeps no places, keeps only the last of two
-equal names, and recurses as deep as the text asks for.
-"""
+"""JSON text as values that know where they stand; knows nothing of what they mean."""
 
 from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
-from typing import NoReturn
-
-from nodecache.config.values import shown
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 _MAX_DEPTH = 8
-_MAX_VALUES = 20_000
 
-_TOKEN = re.compile(
-    r"""[ \t\r\n]*+(?:
-      (?P<mark>[{}\[\]:,])
-    | (?P<string>"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})*+")
-    | (?P<scalar>(?:true|false|null|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)
-        (?![^\s{}\[\]:,"]))
-    | (?P<other>"|[^\s{}\[\]:,"]++|[^ \t\r\n])
-    )""",
-    re.VERBOSE,
-)
+# What stands for itself in a text that is known to be JSON, in the order in which it is read.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\]]|[^\s{}\[\]:,"]++')
 
 
 class Kind(enum.Enum):
@@ -66,115 +52,63 @@ class JsonTextError(ValueError):
         self.column = column
 
 
+class _Pairs(tuple[tuple[str, Any], ...]):
+    """An object with all its members: of two equal names json would keep the last."""
+
+    __slots__ = ()
+
+
 def parse_json(text: str) -> Value:
-    """Returns the one value that ``text`` holds.
+    """Returns the one value that ``text`` holds (RFC 8259).
 
     Raises:
-        JsonTextError: Also when values nest more than 8 deep or are more than 20,000.
+        JsonTextError: Also when values nest more than 8 deep.
     """
-    reading = _Reading(text)
-    value = reading.value(1)
-    reading.end()
-    return value
+    import json  # noqa: PLC0415 # 0.1 MB, where there is a ConfigMap
+
+    try:
+        found = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        raise JsonTextError(error.lineno, error.colno, "this is no JSON from here on") from None
+    except (ValueError, RecursionError):
+        raise JsonTextError(1, 1, "this is no JSON") from None
+    return _place(found, _places(text), 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    group: str  # of _TOKEN, or "" at the end
-    text: str
-    line: int
-    column: int
+def _refuse(_constant: str) -> None:
+    raise ValueError("NaN and Infinity are no JSON")
 
 
-class _Reading:
-    """Recursive descent over one text; places are counted on, never from the start again."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._offset = 0
-        self._line = 1
-        self._line_start = 0
-        self._value_count = 0
-        self._token = self._scan()
-
-    def value(self, depth: int) -> Value:
-        token = self._take()
-        self._value_count += 1
-        if depth > _MAX_DEPTH or self._value_count > _MAX_VALUES:
-            self._fail(token, "nests more than 8 deep, or holds more than 20,000 values")
-        if token.text == "{" and token.group == "mark":
-            return Value(Kind.OBJECT, token.line, token.column, members=self._members(depth))
-        if token.text == "[" and token.group == "mark":
-            return Value(Kind.LIST, token.line, token.column, items=self._items(depth))
-        if token.group == "string":
-            return self._string(token)
-        if token.group != "scalar":
-            self._fail_expected(token, "a value")
-        return Value(Kind.SCALAR, token.line, token.column, token.text)
-
-    def end(self) -> None:
-        if self._token.group:
-            self._fail(self._token, f"{shown(self._token.text)} follows the end of the JSON text")
-
-    def _string(self, token: _Token) -> Value:
-        # A lone half of a surrogate pair would be no text that can be written to a file.
-        import json  # noqa: PLC0415 # 0.1 MB, where there is a ConfigMap
-
-        text = json.loads(token.text).encode("utf-8", "replace").decode("utf-8")
-        return Value(Kind.STRING, token.line, token.column, text)
-
-    def _members(self, depth: int) -> tuple[tuple[Value, Value], ...]:
-        members: list[tuple[Value, Value]] = []
-        while not self._closes("}", is_first=not members):
-            name = self._take()
-            if name.group != "string":
-                self._fail_expected(name, "a name in double quotes")
-            colon = self._take()
-            if colon.text != ":":
-                self._fail_expected(colon, "':'")
-            members.append((self._string(name), self.value(depth + 1)))
-        return tuple(members)
-
-    def _items(self, depth: int) -> tuple[Value, ...]:
-        items: list[Value] = []
-        while not self._closes("]", is_first=not items):
-            items.append(self.value(depth + 1))
-        return tuple(items)
-
-    def _closes(self, mark: str, *, is_first: bool) -> bool:
-        """Takes the closing mark, or the comma in front of what follows."""
-        token = self._token
-        if token.text == mark and token.group == "mark":
-            self._take()
-            return True
-        if not is_first and token.text != ",":
-            self._fail_expected(token, f"',' or '{mark}'")
-        if not is_first:
-            self._take()
-        return False
-
-    def _take(self) -> _Token:
-        token, self._token = self._token, self._scan() if self._token.group else self._token
-        return token
-
-    def _scan(self) -> _Token:
-        match = _TOKEN.match(self._text, self._offset)
-        start = match.start(match.lastgroup or 0) if match else len(self._text)
-        breaks = self._text.count("\n", self._offset, start)
+def _places(text: str) -> Iterator[Value]:
+    """Yields line, column and text of each token, as a SCALAR."""
+    line, line_start, seen = 1, 0, 0
+    for match in _TOKEN.finditer(text):
+        breaks = text.count("\n", seen, match.start())
         if breaks:
-            self._line += breaks
-            self._line_start = self._text.rindex("\n", 0, start) + 1
-        self._offset = match.end() if match else start
-        text = self._text[start : self._offset]
-        group = (match.lastgroup or "") if match else ""
-        return _Token(group, text, self._line, start - self._line_start + 1)
+            line += breaks
+            line_start = text.rindex("\n", seen, match.start()) + 1
+        seen = match.start()
+        yield Value(Kind.SCALAR, line, match.start() - line_start + 1, match[0])
 
-    def _fail_expected(self, token: _Token, what: str) -> NoReturn:
-        if not token.group:
-            self._fail(token, f"the text ends where {what} should follow")
-        if token.text.startswith('"') and token.group == "other":
-            self._fail(token, "this string is never closed, or holds a line break or a bad escape")
-        self._fail(token, f"{shown(token.text)} stands where {what} should")
 
-    def _fail(self, token: _Token, text: str) -> NoReturn:
-        raise JsonTextError(token.line, token.column, text)
+def _place(found: object, tokens: Iterator[Value], depth: int) -> Value:
+    """Returns ``found`` with the places of its tokens, which come in the same order."""
+    first = next(tokens)
+    if depth > _MAX_DEPTH:
+        raise JsonTextError(first.line, first.column, "nests more than 8 deep")
+    if isinstance(found, str):
+        # A lone half of a surrogate pair would be no text that can be written to a file.
+        whole = found.encode("utf-8", "replace").decode("utf-8")
+        return replace(first, kind=Kind.STRING, text=whole)
+    if isinstance(found, _Pairs):
+        members = tuple(
+            (_place(name, tokens, depth + 1), _place(value, tokens, depth + 1))
+            for name, value in found
+        )
+        next(tokens)  # the closing brace
+        return replace(first, kind=Kind.OBJECT, text="", members=members)
+    if isinstance(found, list):
+        items = tuple([_place(item, tokens, depth + 1) for item in found])
+        next(tokens)
+        return replace(first, kind=Kind.LIST, text="", items=items)
+    return first

@@ -14,14 +14,16 @@ class LoopGuard:
     Attributes:
         qname: The name that was asked, in wire format and lower case.
         has_returned: It arrived as a query.
+        has_failed: Nobody answered it, so it tells nothing.
         is_looping: Misses of the block are refused: this look or the one before found a loop.
     """
 
-    __slots__ = ("has_returned", "is_looping", "qname")
+    __slots__ = ("has_failed", "has_returned", "is_looping", "qname")
 
     def __init__(self, qname: bytes, is_looping: bool = False) -> None:
         self.qname = qname
         self.has_returned = False
+        self.has_failed = False
         self.is_looping = is_looping
 
     def stops(self, qname: bytes) -> bool:

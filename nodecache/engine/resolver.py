@@ -447,6 +447,7 @@ class Resolver:
     def _note_error(self, pending: Pending, text: str) -> None:
         guard = pending.state.guard
         if guard is not None and guard.qname == pending.key[:-5]:
+            guard.has_failed = True
             return  # nobody waits for it, and nobody knows its name
         self._counters.count_event("upstream_failures")
         if pending.state.block.errors is not None and len(self.errors) < _MOST_ERRORS:

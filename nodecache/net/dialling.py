@@ -1,4 +1,8 @@
-"""Connects a socket without the loop's own way, which starts threads to look numbers up."""
+"""Connects to addresses in numbers, and asks single questions, off every query's path.
+
+uvloop's own ways start threads to look numbers up, and a loop where one of them was cancelled may
+never close.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,26 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
+
+from nodecache.config.model import Address
+from nodecache.wire.const import MAX_MESSAGE_OCTETS
+from nodecache.wire.framing import Deframer, frame
+
+# Query and message -> whether the message answers the query.
+Belongs = Callable[[bytes, bytes], bool]
+
+
+def sockaddr(address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
+    """Returns what ``connect`` takes; the zone of a link-local address becomes a number."""
+    host, _, zone = address.host.partition("%")
+    if ":" not in host:
+        return (host, address.port)
+    scope = 0
+    if zone:
+        scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
+    return (host, address.port, 0, scope)
 
 
 async def connect(sock: socket.socket, place: Any) -> None:
@@ -21,6 +44,48 @@ async def connect(sock: socket.socket, place: Any) -> None:
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, os.strerror(error))
+
+
+async def ask(server: Address, transport: str, query: bytes, belongs: Belongs) -> bytes:
+    """Returns the first message from ``server`` that belongs to ``query``; waits for ever.
+
+    Args:
+        server: In numbers.
+        transport: "udp" or "tcp"; each call has a socket and a port of its own.
+        query: The whole message.
+        belongs: Tells the answer from strays.
+
+    Raises:
+        OSError: Why there is no answer.
+    """
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+    with socket.socket(family, kind | socket.SOCK_NONBLOCK) as sock:
+        await connect(sock, sockaddr(server))
+        if transport == "udp":
+            return await _ask_udp(sock, query, belongs)
+        return await _ask_tcp(sock, query, belongs)
+
+
+async def _ask_udp(sock: socket.socket, query: bytes, belongs: Belongs) -> bytes:
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(sock, query)
+    while True:
+        message = await loop.sock_recv(sock, MAX_MESSAGE_OCTETS)
+        if belongs(query, message):
+            return message
+
+
+async def _ask_tcp(sock: socket.socket, query: bytes, belongs: Belongs) -> bytes:
+    loop, deframer = asyncio.get_running_loop(), Deframer()
+    await loop.sock_sendall(sock, frame(query))
+    while True:
+        octets = await loop.sock_recv(sock, MAX_MESSAGE_OCTETS)
+        if not octets:
+            raise ConnectionError("closed without an answer")
+        for message in deframer.feed(octets):
+            if belongs(query, message):
+                return message
 
 
 async def _until_writable(sock: socket.socket) -> None:

@@ -18,7 +18,7 @@ from typing import cast
 from nodecache.config.model import Address, Transport, Upstream
 from nodecache.engine.forwarder import Forwarder
 from nodecache.engine.upstream import Connection, State
-from nodecache.net.dialling import connect
+from nodecache.net.dialling import connect, sockaddr
 from nodecache.net.tls import checked_name, make_client_context
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class UpstreamShell:
             return
         self._sockets[connection] = sock
         try:
-            sock.connect(_sockaddr(connection.upstream.address))
+            sock.connect(sockaddr(connection.upstream.address))
             sock.send(connection.take_out())
             self._loop.add_reader(sock.fileno(), self._read_datagrams, connection, sock)
         except OSError as error:
@@ -148,7 +148,7 @@ class UpstreamShell:
     async def _connect(self, address: Address) -> socket.socket:
         sock = _open_socket(address, socket.SOCK_STREAM)
         try:
-            await connect(sock, _sockaddr(address))
+            await connect(sock, sockaddr(address))
         except BaseException:  # a cancelled dial must not leave its socket behind either
             sock.close()
             raise
@@ -319,14 +319,3 @@ def _open_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _sockaddr(address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
-    """Returns what ``connect`` takes; the zone of a link-local address becomes a number."""
-    host, _, zone = address.host.partition("%")
-    if ":" not in host:
-        return (host, address.port)
-    scope = 0
-    if zone:
-        scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
-    return (host, address.port, 0, scope)

@@ -1,7 +1,7 @@
 """Asks DNS servers for the address of a Service that our environment does not name.
 
-One-off and off every query's path, so plain asyncio will do. Who answers is not trusted: ID and
-question must match, and a server that has an address for any name is not believed.
+Who answers is not trusted: ID and question must match, and a server that has an address for any
+name is not believed.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 from nodecache.config.model import Address, Name
 from nodecache.config.names import parse_name
+from nodecache.net.dialling import ask
 from nodecache.wire.const import (
     CLASS_IN,
     HEADER_OCTETS,
@@ -25,17 +25,12 @@ from nodecache.wire.const import (
     TYPE_AAAA,
     TYPE_AND_CLASS,
 )
-from nodecache.wire.framing import frame
 from nodecache.wire.reply import compose_upstream_query
 from nodecache.wire.response import matches_question
 from nodecache.wire.rrs import RR, read_contents
 
 _MAX_SERVERS = 16
 _ADDRESS_OCTETS = {TYPE_A: 4, TYPE_AAAA: 16}
-
-# Sends a query to a server, and returns the first message that belongs to it. Raises OSError, or
-# EOFError when the server closes the connection.
-Exchange = Callable[[Address, bytes], Awaitable[bytes]]
 
 
 async def find_service(
@@ -62,9 +57,9 @@ async def find_service(
     except ValueError:
         return None
     tasks = [
-        asyncio.ensure_future(_ask(exchange, server, qname, control))
+        asyncio.ensure_future(_find_at(server, transport, qname, control))
         for server in servers[:_MAX_SERVERS]
-        for exchange in (_exchange_tcp, _exchange_udp)
+        for transport in ("tcp", "udp")
     ]
     try:
         return await _first_found(tasks, timeout_s)
@@ -90,22 +85,22 @@ async def _first_found(tasks: Sequence[asyncio.Future[str | None]], timeout_s: f
     return None
 
 
-async def _ask(exchange: Exchange, server: Address, qname: bytes, control: bytes) -> str | None:
+async def _find_at(server: Address, transport: str, qname: bytes, control: bytes) -> str | None:
     try:
         for qtype in (TYPE_A, TYPE_AAAA):
-            address = await _look_up(exchange, server, qname, qtype)
+            address = await _look_up(server, transport, qname, qtype)
             if address:
-                is_hijacked = await _look_up(exchange, server, control, qtype)
+                is_hijacked = await _look_up(server, transport, control, qtype)
                 return None if is_hijacked else address
-    except (OSError, EOFError):
+    except OSError:
         return None
     return None
 
 
-async def _look_up(exchange: Exchange, server: Address, qname: bytes, qtype: int) -> str | None:
+async def _look_up(server: Address, transport: str, qname: bytes, qtype: int) -> str | None:
     question = qname + TYPE_AND_CLASS.pack(qtype, CLASS_IN)
     query = secrets.token_bytes(2) + compose_upstream_query(question, RD, dnssec_ok=False)
-    return read_address(await exchange(server, query), question)
+    return read_address(await ask(server, transport, query, _belongs), question)
 
 
 def read_address(response: bytes, question: bytes) -> str | None:
@@ -134,54 +129,6 @@ def _answers(rr: RR, question: bytes, qtype: int) -> bool:
     )
 
 
-def _belongs(response: bytes, query: bytes) -> bool:
+def _belongs(query: bytes, response: bytes) -> bool:
     question = query[HEADER_OCTETS : query.index(b"\0", HEADER_OCTETS) + 5]
     return response[:2] == query[:2] and matches_question(response, question)
-
-
-async def _exchange_tcp(server: Address, query: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection(server.host, server.port)
-    try:
-        writer.write(frame(query))
-        while True:
-            octets = int.from_bytes(await reader.readexactly(2), "big")
-            response = await reader.readexactly(octets)
-            if _belongs(response, query):
-                return response
-    finally:
-        writer.close()
-
-
-async def _exchange_udp(server: Address, query: bytes) -> bytes:
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[bytes] = loop.create_future()
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Datagrams(query, answered), remote_addr=(server.host, server.port)
-    )
-    try:
-        return await answered
-    finally:
-        transport.close()
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    """Sends one query from a port of its own; waits for what belongs to it."""
-
-    def __init__(self, query: bytes, answered: asyncio.Future[bytes]) -> None:
-        self._query = query
-        self._answered = answered
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.DatagramTransport", transport).sendto(self._query)
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        if not self._answered.done() and _belongs(data, self._query):
-            self._answered.set_result(data)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self._answered.done():
-            self._answered.set_exception(exc)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._answered.done():
-            self._answered.set_exception(exc or ConnectionAbortedError())

@@ -66,22 +66,22 @@ class LoopWatch:
         state.guard = None
 
     async def _guard(self, state: BlockState) -> None:
-        """Looks until the block is found without a loop."""
+        """Looks until an upstream has answered that does not send the question back."""
         is_looping = False
         while True:
             guard = LoopGuard(_unguessable_name(state), is_looping)
             self._resolver.look_for_loop(state, guard, monotonic())
             self._flush()
             await asyncio.sleep(_LOOK_S)
-            if not guard.has_returned:
+            if not guard.has_returned and not guard.has_failed:
                 break
-            if not is_looping:
+            if guard.has_returned and not is_looping:
                 logger.error(
                     "plugin/loop: what zone %s forwards comes back here: its misses get SERVFAIL"
                     " until that is mended; correct its 'forward' or the resolv.conf that it names",
                     _zones(state),
                 )
-            is_looping = True
+            is_looping = guard.is_looping
             await asyncio.sleep(_REST_S)
         state.guard = None
         if is_looping:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
+from nodecache.config.kubedns import is_in_kubedns
 from nodecache.config.model import Config
 from nodecache.counters import Counters
 from nodecache.errors import ConfigError, NodecacheError
@@ -102,6 +103,8 @@ class Reloader:
 
     def _go_over(self, config: Config) -> None:
         if config == self._config:
+            if self.refusal:
+                logger.info("plugin/reload: the files say what is in force again")
             self.refusal = ""
             return
         try:
@@ -116,7 +119,8 @@ class Reloader:
     def _refuse(self, error: NodecacheError) -> None:
         """Counts a failed reload, and logs it unless it failed for the same reason before."""
         self._counters.reload_failures += 1
-        self._counters.setup_errors["configmap"] = self._source.kubedns_errors
+        if isinstance(error, ConfigError) and all(map(is_in_kubedns, error.faults)):
+            self._counters.setup_errors["configmap"] += 1
         text = str(error)
         if text == self.refusal:
             return

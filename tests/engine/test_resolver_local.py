@@ -244,9 +244,11 @@ def test_looping_block_refuses_misses_but_serves_what_it_knows() -> None:
 
 def test_look_for_a_loop_leaves_nothing_in_cache_nor_log() -> None:
     bed = Bed()
-    bed.resolver.look_for_loop(bed.state, LoopGuard(name("x.y")), bed.now)
+    unanswered = LoopGuard(name("x.y"))
+    bed.resolver.look_for_loop(bed.state, unanswered, bed.now)
     bed.answer(Failure.TIMED_OUT)
     assert bed.resolver.errors == []
+    assert (unanswered.has_failed, unanswered.is_looping) == (True, False)
     bed.resolver.look_for_loop(bed.state, LoopGuard(name("x.z")), bed.now)
     bed.answer(response(key("x.z", 13)))
     assert bed.messages is not None
