@@ -29,7 +29,7 @@ DIRECTIVE_TEXTS = {
     " 1232 by default.",
     "bind": "Where the block listens: IP addresses, or interfaces whose addresses are taken."
     " Every address of the machine by default.",
-    "debug": "Logs lines for debugging.",
+    "debug": "Logs connections to upstreams, too, and what reloads do.",
     "trace": "Sends traces of queries to a collector.",
     "ready": "Where `/ready` answers; port 8181 of every address by default. See"
     " [metrics.md](metrics.md#health-and-readiness).",

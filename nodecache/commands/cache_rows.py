@@ -14,7 +14,7 @@ from nodecache.config.model import (
     ServeStale,
     StaleMode,
 )
-from nodecache.engine.resolver import STALE_TTL_S
+from nodecache.engine.waiter import STALE_TTL_S
 
 _DEFAULT = CachePolicy()
 

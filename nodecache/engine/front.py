@@ -13,8 +13,8 @@ from nodecache.engine.directives.balance import Balancer
 from nodecache.engine.directives.dns64 import Synthesizer
 from nodecache.engine.listener import Answers, Listener
 from nodecache.engine.logged import LoggedQuery
+from nodecache.engine.waiter import most_octets
 from nodecache.engine.zones import ServedZone, Zones
-from nodecache.wire.const import MAX_MESSAGE_OCTETS
 from nodecache.wire.query import Query
 from nodecache.wire.reply import compose_reply
 
@@ -103,18 +103,12 @@ class Front:
             return self._ask(octets, asked._replace(ipv6_reply=reply), now)
         if self._balancer is not None:
             reply = self._balancer.reorder(reply)
-        if self._is_shaping and len(reply) > self._most_octets(query):
+        if self._is_shaping and len(reply) > most_octets(query, self._listener, self._state):
             flags = reply[2] << 8 | reply[3]
             reply = reply[:2] + compose_reply(query, flags, (0, 0, 0), reply, 0)
         if self._log is not None:
             self._log(self._logged(asked, reply, now))
         return reply
-
-    def _most_octets(self, query: Query) -> int:
-        if self._listener.proto == "udp":
-            most = min(query.payload_size, self._state.most_udp_octets)
-            return min(most, self._listener.most_octets)
-        return MAX_MESSAGE_OCTETS
 
     def _logged(self, asked: Asked, reply: bytes, now: float) -> LoggedQuery:
         listener = self._listener

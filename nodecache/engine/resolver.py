@@ -25,6 +25,7 @@ from nodecache.engine.exchange import Exchange, Failure
 from nodecache.engine.listener import Listener
 from nodecache.engine.local import Plan
 from nodecache.engine.loop import LoopGuard
+from nodecache.engine.waiter import Waiter, most_octets, reply_stale, reply_to
 from nodecache.engine.zones import ServedZone
 from nodecache.wire.const import (
     CLASS_IN,
@@ -32,7 +33,6 @@ from nodecache.wire.const import (
     EDE_NETWORK_ERROR,
     EDE_NO_REACHABLE_AUTHORITY,
     EDE_NOT_READY,
-    EDE_STALE_ANSWER,
     NXDOMAIN,
     RA,
     RCODE_MASK,
@@ -47,7 +47,6 @@ from nodecache.wire.rrs import read_options
 
 SILENCE = b""  # what ``query`` returns when there will be no reply
 
-STALE_TTL_S = 5
 # After a failed refresh a name rests this long before the next hit tries again.
 _REFRESH_PAUSE_S = 2.0
 _NO_COUNTS = (0, 0, 0)
@@ -55,7 +54,6 @@ _CACHED_ERROR = extended_error(EDE_CACHED_ERROR)
 _NETWORK_ERROR = extended_error(EDE_NETWORK_ERROR)
 _NOT_READY = extended_error(EDE_NOT_READY)
 _NO_REACHABLE_AUTHORITY = extended_error(EDE_NO_REACHABLE_AUTHORITY)
-_STALE_ANSWER = extended_error(EDE_STALE_ANSWER)
 # Stands for a forward policy where a directive of the block answers.
 _ANSWERED_HERE = ForwardPolicy(ROOT, ())
 _KEY_OF_PROBE = b"\1"  # RD set, neither CD nor DO: see Query.key()
@@ -68,16 +66,6 @@ class Asks(Protocol):
 
     def submit(self, exchange: Exchange, now: float) -> None:
         """Begins an exchange; may end it at once."""
-
-
-class Waiter(NamedTuple):
-    """A query whose reply comes later."""
-
-    listener: Listener
-    client: Any
-    query: Query
-    served: ServedZone
-    since: float
 
 
 class UpstreamError(NamedTuple):
@@ -160,7 +148,7 @@ class Resolver:
         """Returns the reply made of a valid message, and admits the question to tier 1."""
         listener, query, served = waiter.listener, waiter.query, waiter.served
         self._note_hit(message, served, now)
-        limit = _most_octets(waiter)
+        limit = most_octets(query, listener, served.state)
         error = _CACHED_ERROR if message.kind is Kind.FAILURE else b""
         head, tail, fits = compose_ends(
             query, message.flags, message.counts, message.records_octets, limit, error
@@ -218,7 +206,7 @@ class Resolver:
             self._counters.count_event("coalesced")
             return self._wait(pending, waiter, stale, now)
         if stale is not None and stale.refresh_at > now:
-            return self._stale_reply(waiter, stale)
+            return reply_stale(waiter, stale)
         pending = self._begin(state, key, now, waiter)
         if pending is None:
             return self._shed(waiter, stale)
@@ -234,7 +222,7 @@ class Resolver:
             pending.message = stale
             wait_s = _stale_wait_s(pending.state)
             if wait_s <= 0:
-                return self._stale_reply(waiter, stale)
+                return reply_stale(waiter, stale)
             if not pending.waiters:
                 self._serve_stale_at(now + wait_s, pending)
         pending.waiters.append(waiter)
@@ -247,10 +235,10 @@ class Resolver:
     def _shed(self, waiter: Waiter, stale: Message | None, rcode: int = REFUSED) -> bytes:
         """Returns what a miss gets when nobody may be asked: a stale reply, or an error."""
         if stale is not None:
-            return self._stale_reply(waiter, stale)
+            return reply_stale(waiter, stale)
         policy = waiter.served.state.forward_for(waiter.query.qname)
         error = _NOT_READY if policy is not None and not policy.upstreams else b""
-        return self._compose(waiter, RA | rcode, _NO_COUNTS, b"", "forward", 0.0, error)
+        return reply_to(waiter, RA | rcode, _NO_COUNTS, b"", "forward", 0.0, error)
 
     def _begin(
         self, state: BlockState, key: bytes, now: float, waiter: Waiter | None = None
@@ -370,7 +358,7 @@ class Resolver:
             plugin = pending.plan.plugin
             error = error or read_options(pending.plan.response)
         for waiter in pending.waiters:
-            reply = self._compose(
+            reply = reply_to(
                 waiter,
                 answer.flags,
                 answer.counts,
@@ -414,35 +402,7 @@ class Resolver:
     def _serve_stale(self, pending: Pending, message: Message, now: float) -> None:
         waiters, pending.waiters = pending.waiters, []
         for waiter in waiters:
-            self._send(waiter, self._stale_reply(waiter, message), now)
-
-    def _stale_reply(self, waiter: Waiter, message: Message) -> bytes:
-        """Returns a reply made of an expired message (RFC 8767 section 4)."""
-        waiter.served.caches.served_stale += 1
-        records = message.records_with_ttl(STALE_TTL_S)
-        return self._compose(
-            waiter, message.flags, message.counts, records, "cache", 0.0, _STALE_ANSWER
-        )
-
-    def _compose(
-        self,
-        waiter: Waiter,
-        flags: int,
-        counts: tuple[int, int, int],
-        records: bytes,
-        plugin: str,
-        duration_s: float,
-        options: bytes = b"",
-        limit: int | None = None,
-    ) -> bytes:
-        """Returns the whole reply to a waiter, counted."""
-        query, queries = waiter.query, waiter.served.queries
-        if limit is None:
-            limit = _most_octets(waiter)
-        rest = compose_reply(query, flags, counts, records, limit, options)
-        queries.count_response(flags & 0xF, plugin, len(rest) + 2)
-        queries.durations.observe(duration_s)
-        return query.octets[:2] + rest
+            self._send(waiter, reply_stale(waiter, message), now)
 
     def _note_error(self, pending: Pending, text: str) -> None:
         guard = pending.state.guard
@@ -480,15 +440,6 @@ def _is_refreshed(answer: Answer) -> bool:
     if answer.kind is Kind.NOT_KEPT:
         return answer.flags & RCODE_MASK == NXDOMAIN and not answer.is_truncated
     return answer.kind is not Kind.FAILURE
-
-
-def _most_octets(waiter: Waiter) -> int:
-    """Returns how long a reply may be."""
-    listener = waiter.listener
-    if listener.proto == "udp":
-        most = min(waiter.query.payload_size, waiter.served.state.most_udp_octets)
-        return min(most, listener.most_octets)
-    return listener.most_octets
 
 
 def _stale_wait_s(state: BlockState) -> float:

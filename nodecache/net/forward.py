@@ -177,6 +177,7 @@ class UpstreamShell:
             transport.abort()
             return
         self._transports[connection] = transport
+        log.debug("upstream %s: a connection is open", connection.upstream.address)
         self.forwarder.connected(connection, monotonic())
         self._told()
 
@@ -215,6 +216,8 @@ class UpstreamShell:
         is_unopened = connection.state is State.CONNECTING or not connection.pool.is_stream
         if is_unopened and error is not None:
             self._warn(connection.upstream, error)
+        if connection.pool.is_stream:
+            log.debug("upstream %s: a connection ended: %s", connection.upstream.address, error)
         self.forwarder.closed(connection, monotonic())
         self._told()
 

@@ -6,6 +6,7 @@ of the old that served the same zones; its messages stay as far as they are stil
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from nodecache.serving.directives import build_chain, new_counts
 
 if TYPE_CHECKING:
     from nodecache.engine.directives.template import TemplateCounts
+
+logger = logging.getLogger("nodecache")
 
 # Part of the octet budget that holds ready replies; the rest holds the messages they are made of.
 _PACKET_PART = 0.25
@@ -93,6 +96,11 @@ class Blocks:
                 carry_over(before, messages, now, _judge(state, block, chain))
             elif before is not None:
                 before.retire()
+            logger.debug(
+                "%s: the cache goes over to other rules with %d messages",
+                " ".join(zone.text for zone in block.zones),
+                0 if messages is None else len(messages),
+            )
             for pending in state.pending.values():
                 # What is under way was asked by the old rules.
                 pending.messages = messages if _asks_alike(state.block, block) else None

@@ -298,7 +298,8 @@ def _group_by_address(blocks: Iterable[ServerBlock]) -> dict[Address, list[int]]
 
 def _shape(block: ServerBlock) -> tuple[object, ...]:
     """Returns what else than the cached message the octets of a reply depend on."""
-    return block.zones, block.bufsize, block.dns64, block.loadbalance, block.logs
+    front = (block.dns64, block.loadbalance, block.logs)
+    return block.zones, block.bufsize, block.cache is None, front
 
 
 def _tcp_bounds(timeouts: Iterable[Timeouts | None]) -> TcpBounds:

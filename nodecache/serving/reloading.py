@@ -90,6 +90,7 @@ class Reloader:
 
     async def _reload(self) -> None:
         self._retry_at = None
+        logger.debug("reading the configuration again")
         try:
             config = await asyncio.to_thread(self._source.load)
         except ConfigError:

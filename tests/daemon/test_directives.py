@@ -167,6 +167,12 @@ def test_lines_are_json_when_asked_for(daemon_with: StartWith) -> None:
     assert any("logged.test" in record["message"] for record in records)
 
 
+def test_debug_tells_of_upstream_connections(daemon_with: StartWith) -> None:
+    daemon = daemon_with("    debug")
+    ask(daemon, "a.test")
+    wait_until(lambda: "[DEBUG] upstream" in daemon.log(), daemon.log)
+
+
 def test_whoami_tells_a_client_its_address(tmp_path: Path) -> None:
     port, metrics_port = free_port(), free_port()
     text = f".:{port} {{\n    bind {HOST}\n    whoami\n}}\n"
@@ -219,6 +225,20 @@ def test_profile_shows_where_the_loop_spends_its_time(daemon_with: StartWith) ->
     status, text = when_served(port, "/debug/pprof/profile?seconds=1")
     assert status == 200
     assert re.search(r"^nodecache\.__main__\.[^ ]* [0-9]+$|;.* [0-9]+$", text, re.MULTILINE)
+
+
+def test_no_series_is_on_both_pages_of_metrics(daemon_with: StartWith) -> None:
+    setup_port = free_port()
+    flags = ("-metrics-listen-address", f"{HOST}:{setup_port}")
+    daemon = daemon_with("", flags=flags)
+    ask(daemon, "a.test")
+    setup = set(re.findall(r"^# TYPE (\S+)", when_served(setup_port, "/metrics")[1], re.MULTILINE))
+    serving = set(
+        re.findall(r"^# TYPE (\S+)", fetch(daemon.metrics_port, "/metrics")[1], re.MULTILINE)
+    )
+    assert "coredns_nodecache_setup_errors_total" in setup
+    assert "coredns_dns_requests_total" in serving
+    assert setup & serving == set()
 
 
 def test_taken_port_of_a_page_stops_no_query(

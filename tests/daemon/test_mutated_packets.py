@@ -133,6 +133,51 @@ def test_every_mutated_packet_is_answered_or_dropped_and_counted(
     assert "[ERROR]" not in daemon.log()
 
 
+# Everything that may answer, change or look at a query, in one block.
+DIRECTIVES = f"""force_tcp
+    }}
+    log
+    bufsize 1100
+    dns64 {{
+        allow_ipv4
+    }}
+    loadbalance
+    rewrite name regex ^(.*)\\.wild\\.{ORIGIN.replace(".", "[.]")}\\.$ {{1}}.{ORIGIN} answer auto
+    rewrite ttl suffix .{ORIGIN}. 5-90
+    template IN TXT {ORIGIN} {{
+        match ^short[.]
+        answer "{{{{ .Name }}}} 60 IN TXT {{{{ .Type }}}}"
+        fallthrough
+    }}
+    hosts {{
+        192.0.2.99 odd.{ORIGIN}
+        fallthrough
+    }}
+    whoami
+    timeouts {{
+        idle 9s"""
+
+
+@pytest.mark.timeout(240)
+def test_mutated_packets_do_no_harm_to_any_directive(
+    daemon_for: StartDaemon, knot: Upstream
+) -> None:
+    daemon = daemon_for(knot, cache=CACHE, options=DIRECTIVES)
+    chance = random.Random(20_261_121)
+    seeds = make_seeds()
+    packets = (mutate(chance.choice(seeds), chance) for _ in range(WARM_PACKETS))
+    with udp_socket(daemon) as sock:
+        replies, silences = send_mutated(sock, packets, WARM_PACKETS)
+    assert replies + silences == WARM_PACKETS
+    samples = scrape(daemon)
+    assert total(samples, "nodecache_drops_total") == silences
+    assert total(samples, "coredns_panics_total") == 0
+    assert total(samples, "coredns_dns_responses_total", plugin="template") > 0
+    assert total(samples, "coredns_dns_responses_total", plugin="hosts") > 0
+    assert total(samples, "coredns_dns64_requests_translated_total") > 0
+    assert all(line.startswith("[INFO] ") for line in daemon.log().splitlines())
+
+
 def test_mutated_messages_over_tcp_leave_the_daemon_serving(
     daemon_for: StartDaemon, knot: Upstream
 ) -> None:

@@ -168,6 +168,32 @@ def test_probes_and_scrapes_find_their_ports(node: Node) -> None:
     assert "coredns_nodecache_setup_errors_total" in setup
 
 
+FETCH_HEALTH = """
+import sys, urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen(sys.argv[1]).read().decode())
+except urllib.error.HTTPError as error:
+    print(error.code, error.read().decode())
+"""
+
+
+def test_health_says_which_address_does_not_answer(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        node = start(stack, tmp_path, "iptables", [f"{SERVICE}={CLUSTER_DNS}"])
+        inside = node.machine.node
+
+        def health() -> str:
+            url = f"http://{LOCAL_IP}:8080/health"
+            return execute(inside, sys.executable, "-c", FETCH_HEALTH, url).strip()
+
+        wait_until(lambda: health() == "OK", health)
+        ip("-n", inside, "address", "del", f"{CLUSTER_IP}/32", "dev", "lo")
+        wait_until(lambda: health().startswith(f"503 {CLUSTER_IP}:53 over "), health)
+        assert node.machine.addresses("web.prod.svc.cluster.local") == ["10.96.1.2"]
+        ip("-n", inside, "address", "add", f"{CLUSTER_IP}/32", "dev", "lo")
+        wait_until(lambda: health() == "OK", health)
+
+
 def test_stub_domain_of_the_configmap_is_served_within_seconds(node: Node) -> None:
     node.publish(stubDomains=f'{{"{ORIGIN}": ["{STUB_DNS}"]}}')
     wait_until(lambda: "configuration loaded" in node.daemon.log(), node.daemon.log)

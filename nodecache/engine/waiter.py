@@ -1,0 +1,65 @@
+"""A query on its way, and the reply made for it: counted, and as long as its client can take."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from nodecache.cache.message import Message
+from nodecache.engine.block import BlockState
+from nodecache.engine.listener import Listener
+from nodecache.engine.zones import ServedZone
+from nodecache.wire.const import EDE_STALE_ANSWER
+from nodecache.wire.query import Query
+from nodecache.wire.reply import compose_reply, extended_error
+
+STALE_TTL_S = 5
+_STALE_ANSWER = extended_error(EDE_STALE_ANSWER)
+
+
+class Waiter(NamedTuple):
+    """A query whose reply comes later."""
+
+    listener: Listener
+    client: Any
+    query: Query
+    served: ServedZone
+    since: float
+
+
+def reply_to(
+    waiter: Waiter,
+    flags: int,
+    counts: tuple[int, int, int],
+    records: bytes,
+    plugin: str,
+    duration_s: float,
+    options: bytes = b"",
+    limit: int | None = None,
+) -> bytes:
+    """Returns the whole reply to a waiter, counted for ``plugin``.
+
+    ``limit`` is given where fewer octets may go out than the client takes; all others are as for
+    ``compose_reply``.
+    """
+    query, queries = waiter.query, waiter.served.queries
+    if limit is None:
+        limit = most_octets(query, waiter.listener, waiter.served.state)
+    rest = compose_reply(query, flags, counts, records, limit, options)
+    queries.count_response(flags & 0xF, plugin, len(rest) + 2)
+    queries.durations.observe(duration_s)
+    return query.octets[:2] + rest
+
+
+def reply_stale(waiter: Waiter, message: Message) -> bytes:
+    """Returns a reply made of an expired message (RFC 8767 section 4)."""
+    waiter.served.caches.served_stale += 1
+    records = message.records_with_ttl(STALE_TTL_S)
+    flags, counts = message.flags, message.counts
+    return reply_to(waiter, flags, counts, records, "cache", 0.0, _STALE_ANSWER)
+
+
+def most_octets(query: Query, listener: Listener, state: BlockState) -> int:
+    """Returns how long a reply may be."""
+    if listener.proto == "udp":
+        return min(query.payload_size, state.most_udp_octets, listener.most_octets)
+    return listener.most_octets
