@@ -5,7 +5,6 @@ Stands behind the cache, so one answer serves all who ask the same. Knows nothin
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 from nodecache.config.directives.patterns import Expression
@@ -16,7 +15,6 @@ from nodecache.engine.directives.rendering import Facts, render
 from nodecache.wire.const import (
     AA,
     MAX_MESSAGE_OCTETS,
-    OPTION_EXTENDED_ERROR,
     QR,
     RA,
     SERVFAIL,
@@ -24,7 +22,7 @@ from nodecache.wire.const import (
     TYPE_ANY,
 )
 from nodecache.wire.query import is_below, name_end
-from nodecache.wire.reply import compose_opt
+from nodecache.wire.reply import compose_opt, extended_error
 from nodecache.wire.rrs import RR, Contents
 from nodecache.wire.text import name_text
 
@@ -32,7 +30,6 @@ _CLASS_ANY = 255
 _MOST_SERIES = 1000
 _OTHER = "other"
 _RR_FIXED_OCTETS = 10
-_EDE = struct.Struct("!HHH")
 
 _Named = tuple[tuple[str, ...], Expression]  # with the names of its groups
 Matched = tuple[str, str, str]  # zone, class, type: labels of the series
@@ -138,7 +135,9 @@ class TemplateResponder:
             return _failure(question)
         contents = Contents(QR | AA | RA | template.rcode, question)
         if template.extended_error is not None:
-            contents.opt = _compose_error(*template.extended_error)
+            code, reason = template.extended_error
+            option = extended_error(code, reason.encode("utf-8", "replace"))
+            contents.opt = compose_opt(dnssec_ok=False, options=option)
         sections = {
             "answer": contents.answer,
             "authority": contents.authority,
@@ -243,10 +242,3 @@ def _facts(
 
 def _failure(question: bytes) -> bytes:
     return Contents(QR | RA | SERVFAIL, question).compose()
-
-
-def _compose_error(code: int, reason: str) -> bytes:
-    """An OPT record with an extended error (RFC 8914 section 2)."""
-    text = reason.encode("utf-8", "replace")
-    option = _EDE.pack(OPTION_EXTENDED_ERROR, 2 + len(text), code) + text
-    return compose_opt(dnssec_ok=False, options=option)
