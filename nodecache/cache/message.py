@@ -130,6 +130,12 @@ class Message:
         """Returns the records, all of them with ``ttl_s``."""
         return U32.pack(ttl_s).join(self.pieces)
 
+    def first_pieces(self, count: int, octets: int) -> tuple[bytes, ...]:
+        """Returns the pieces of the first ``count`` records, which have ``octets`` octets."""
+        pieces = self.pieces[:count]
+        rest = octets - sum(map(len, pieces)) - 4 * count
+        return (*pieces, self.pieces[count][:rest])
+
     def remaining_ttl(self, now: float) -> int:
         """Returns the TTL to show at ``now``: what remains, begun seconds counted whole."""
         if self.keeps_ttl:

@@ -103,9 +103,11 @@ class Front:
             return self._ask(octets, asked._replace(ipv6_reply=reply), now)
         if self._balancer is not None:
             reply = self._balancer.reorder(reply)
-        if self._is_shaping and len(reply) > most_octets(query, self._listener, self._state):
-            flags = reply[2] << 8 | reply[3]
-            reply = reply[:2] + compose_reply(query, flags, (0, 0, 0), reply, 0)
+        limit = most_octets(query, self._listener, self._state)
+        if self._is_shaping and len(reply) > limit:
+            flags, counts = reply[2] << 8 | reply[3], (reply[6] << 8 | reply[7], 0, 0)
+            records = reply[query.question_end :]  # and what follows, which does not fit anyhow
+            reply = reply[:2] + compose_reply(query, flags, counts, records, limit)
         if self._log is not None:
             self._log(self._logged(asked, reply, now))
         return reply

@@ -42,7 +42,13 @@ from nodecache.wire.const import (
     TYPE_HINFO,
 )
 from nodecache.wire.query import Query, Refusal, Silence, scan_query
-from nodecache.wire.reply import compose_ends, compose_refusal, compose_reply, extended_error
+from nodecache.wire.reply import (
+    compose_ends,
+    compose_refusal,
+    compose_reply,
+    extended_error,
+    keep_what_fits,
+)
 from nodecache.wire.rrs import read_options
 
 SILENCE = b""  # what ``query`` returns when there will be no reply
@@ -153,13 +159,16 @@ class Resolver:
         head, tail, fits = compose_ends(
             query, message.flags, message.counts, message.records_octets, limit, error
         )
-        reply = query.octets[:2] + head + (message.records(now) if fits else b"") + tail
+        records, pieces = message.records(now), message.pieces
+        if not fits:
+            head, kept, octets = keep_what_fits(head, tail, records, message.counts[0], limit)
+            records, pieces = records[:octets], message.first_pieces(kept, octets)
+        reply = query.octets[:2] + head + records + tail
         served.queries.count_response(message.rcode, "cache", len(reply))
         served.queries.durations.observe(0.0)
         packets = listener.packets
         # Cookies and 0x20 spellings will not come again: they would only push others out.
         if packets is not None and not query.is_personal and query.qname in query.octets:
-            pieces = message.pieces if fits else (b"",)
             series = (served.queries, served.caches)
             packets.admit(Packet(query, message, pieces, (head, tail), series), now)
         return reply

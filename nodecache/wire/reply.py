@@ -21,8 +21,10 @@ from nodecache.wire.const import (
     RD,
     TC,
     TYPE_OPT,
+    U16,
 )
 from nodecache.wire.query import Query, Refusal
+from nodecache.wire.records import walk_records
 
 _REST = struct.Struct("!HHHHH")  # the header behind the ID
 _OPCODE_AND_RD_CD = 0x7800 | RD | CD
@@ -60,7 +62,8 @@ def compose_ends(
 ) -> tuple[bytes, bytes, bool]:
     """Returns what stands before and behind the records of a reply, and whether they fit.
 
-    If they do not fit, TC is set and the reply is the two ends alone.
+    If they do not fit, TC is set and the ends are those of a reply without records; see
+    ``keep_what_fits``.
 
     Args:
         query: Whose question is echoed, 0x20 case included.
@@ -97,7 +100,34 @@ def compose_reply(
 ) -> bytes:
     """Returns the reply to ``query`` without its ID; arguments as in ``compose_ends``."""
     head, tail, fits = compose_ends(query, flags, counts, len(records), limit, options)
-    return head + records + tail if fits else head + tail
+    if not fits:
+        head, _, octets = keep_what_fits(head, tail, records, counts[0], limit)
+        records = records[:octets]
+    return head + records + tail
+
+
+def keep_what_fits(
+    head: bytes, tail: bytes, records: bytes, answers: int, limit: int
+) -> tuple[bytes, int, int]:
+    """Returns ``head`` with ANCOUNT of the answers that fit, their number, and their octets.
+
+    Most stubs ask again over TCP when TC is set, but some (musl before 1.2.4) make do with what
+    a truncated reply holds, so it should hold what it can, as CoreDNS's does.
+
+    Args:
+        head: Of ``compose_ends``, for a reply without records.
+        tail: The same.
+        records: All records; the first ``answers`` are those of the answer section.
+        answers: ANCOUNT of the whole.
+        limit: Most octets of the reply, its ID included.
+    """
+    start = end = 2 + len(head)
+    octets = b"\0\0" + head + records[: max(0, limit - start - len(tail))]
+    kept = 0
+    while kept < answers and (found := walk_records(octets, end, 1)):
+        end = found[0][4]
+        kept += 1
+    return head[:4] + U16.pack(kept) + head[6:], kept, end - start
 
 
 def compose_refusal(octets: bytes, refusal: Refusal) -> bytes:

@@ -143,7 +143,8 @@ def test_translated_reply_is_cut_to_what_the_client_takes() -> None:
     bed.answer(response(key(qtype=AAAA), authority=[soa()]))
     bed.answer(response(key(), [a(30, bytes([10, 0, 0, n])) for n in range(70)]))
     assert bed.last().flags & dns.flags.TC
-    assert bed.last().answer == []
+    assert 0 < len(bed.last().answer[0]) < 70
+    assert len(bed.got["stub"][-1]) <= 1232
     whole = bed.ask_now(query(qtype=AAAA), tcp=True)
     assert len(whole.answer[0]) == 70
 

@@ -158,9 +158,25 @@ def test_large_answer_is_truncated_over_udp_and_whole_over_tcp() -> None:
     assert len(bed.last("tcp").answer[0]) == 100
     reply = bed.ask_now(query())
     assert reply.flags & dns.flags.TC
-    assert not reply.answer
+    assert len(reply.answer[0]) == 29  # 33 octets of header and question, 16 for each
     assert len(bed.ask_now(query(edns=opt(4096))).answer[0]) == 100
     assert len(bed.ask_now(query(), tcp=True).answer[0]) == 100
+
+
+def test_truncated_reply_is_the_same_from_both_caches_and_for_who_waited() -> None:
+    bed = Bed()
+    asked = query(edns=opt(700))
+    bed.ask(asked, "waited")
+    bed.answer(big(key()))
+    hit = bed.ask(asked)
+    packet = bed.packets.fresh[asked[2:]]
+    assert bed.got["waited"] == [hit] == [asked[:2] + packet.reply]
+    bed.wait(10.0)
+    bed.packets.turn(bed.now)
+    revived = bed.packets.revive(asked[2:], bed.now)
+    assert revived is not None
+    reply = dns.message.from_wire(asked[:2] + revived.reply)
+    assert (len(reply.answer[0]), reply.answer[0].ttl) == (41, 20)
 
 
 def test_reply_longer_than_a_datagram_is_truncated_whatever_the_client_says() -> None:

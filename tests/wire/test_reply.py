@@ -17,6 +17,7 @@ from nodecache.wire.reply import (
     compose_reply,
     compose_upstream_query,
     extended_error,
+    keep_what_fits,
 )
 from tests.reference.messages import parse
 from tests.strategies import MadeQuery, MadeResponse, mutated, queries, responses, wire_name
@@ -100,6 +101,31 @@ def test_no_reply_is_longer_than_its_limit_allows(
     size = 2 + len(head) + len(tail) + (records if fits else 0)
     assert size <= max(limit, 512)
     assert fits == (2 + len(head) + records + len(tail) <= limit)
+
+
+@given(st.integers(0, 40), st.integers(12, 1300), st.booleans())
+def test_a_truncated_reply_holds_the_answers_that_fit(count: int, limit: int, edns: bool) -> None:
+    query = query_for(opt=OPT_DO) if edns else query_for()
+    records = b"".join(A[:-1] + bytes([n]) for n in range(count))
+    octets = b"\0\0" + compose_reply(query, RA, (count, 0, 0), records, limit)
+    message = dns.message.from_wire(octets)
+    kept = sum(map(len, message.answer))
+    empty = len(octets) - kept * len(A)
+    if kept == count:
+        assert bool(message.flags & dns.flags.TC) == (len(octets) > limit)
+    else:
+        assert message.flags & dns.flags.TC
+        assert kept == max(0, (limit - empty) // len(A))
+
+
+@given(st.binary(max_size=200), st.integers(0, 5), st.integers(12, 300))
+def test_keeping_what_fits_trusts_no_octets(records: bytes, answers: int, limit: int) -> None:
+    head, tail, _ = compose_ends(query_for(), RA, (0, 0, 0), 1000, 0)
+    changed, kept, octets = keep_what_fits(head, tail, records, answers, limit)
+    assert kept <= answers
+    assert octets <= len(records)
+    assert changed[4:6] == kept.to_bytes(2, "big")
+    assert 2 + len(head) + octets + len(tail) <= max(limit, 2 + len(head) + len(tail))
 
 
 def test_the_question_is_echoed_in_the_case_of_the_client() -> None:

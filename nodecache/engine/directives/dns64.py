@@ -9,6 +9,7 @@ import ipaddress
 
 from nodecache.config.model import Dns64
 from nodecache.wire.const import (
+    AA,
     AD,
     CD,
     CLASS_IN,
@@ -92,7 +93,7 @@ class Synthesizer:
         if answer == found.answer:
             return aaaa_reply
         found.ident, found.question, found.answer = asked.ident, asked.question, answer
-        found.flags &= ~AD
+        found.flags &= ~(AA | AD)  # made here: neither authoritative nor validated
         return found.compose()
 
     def _translate(self, rr: RR, most_s: int) -> RR:
