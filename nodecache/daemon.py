@@ -167,6 +167,9 @@ class Daemon:
             self._config = before
             raise
         announce_change(config, before, self._listeners.servers)
+        # What was replaced refers to itself here and there, and the collector comes by seldom: 77
+        # KB would stay of each reload. It takes 4 ms.
+        gc.collect()
 
     def _apply(self, config: Config) -> None:
         self._listeners.apply(config)

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import dns.rcode
+import psutil
 import pytest
 
 from tests.daemon.conftest import StartDaemon, corefile
@@ -208,6 +209,32 @@ def test_reload_each_second_under_load_loses_no_query_and_no_hit(
     assert set(load.rcodes) == {0}
     assert requests == load.sent
     assert requests - hits <= load.sent / 100 + 1  # the names that nobody had asked before
+
+
+def test_memory_stays_where_it_is_over_many_reloads(
+    tmp_path: Path, daemon: Daemon, scripted: ScriptedUpstream
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("".join(f"10.0.{n >> 8}.{n & 255} h{n}.test\n" for n in range(500)))
+    variants = [
+        "errors\n    loadbalance",
+        f"errors\n    hosts {hosts} {{\n        fallthrough\n    }}",
+        "errors\n    log\n    rewrite name regex (.*)[.]old[.]test[.] {1}.test",
+    ]
+    process = psutil.Process(daemon.pid)
+    for number in range(500):
+        ask(daemon, f"known{number}.test")
+    change(daemon, "errors", variants[0])
+    sizes = []
+    for round_number in range(160):
+        wait_for_load(daemon, round_number + 1)
+        ask(daemon, f"known{round_number}.test")
+        if round_number % 80 == 79:
+            sizes.append(process.memory_info().rss)
+        change(daemon, variants[round_number % 3], variants[(round_number + 1) % 3])
+        daemon.process.send_signal(signal.SIGHUP)
+    # 80 reloads; if what they replace stayed, it would be 5 MB.
+    assert sizes[1] - sizes[0] < 1024 * 1024
 
 
 def ready_text(daemon: Daemon, port: int) -> str:
