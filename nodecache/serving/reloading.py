@@ -56,12 +56,22 @@ class Reloader:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked.wait(), _LOOK_S)
-            if self._asked.is_set():
-                self._asked.clear()
-                logger.info("reading the configuration again, as asked")
-                await self._reload()
-            elif await self._is_due():
-                await self._reload()
+            try:
+                await self._look()
+            except Exception:
+                # Ours to mend; but who stopped looking would never load anything again.
+                self._counters.panics += 1
+                logger.exception("plugin/reload: the running configuration goes on")
+                await asyncio.sleep(_RETRY_S)
+
+    async def _look(self) -> None:
+        """Reloads if there is reason to."""
+        if self._asked.is_set():
+            self._asked.clear()
+            logger.info("reading the configuration again, as asked")
+            await self._reload()
+        elif await self._is_due():
+            await self._reload()
 
     async def look_for_service(self) -> None:
         """Finds the upstream Service that the environment does not name; never returns."""

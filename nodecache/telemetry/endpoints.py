@@ -133,11 +133,6 @@ class Endpoints:
             if not pages:
                 self._close(address)
 
-    async def stop_address(self, address: Address) -> None:
-        """Closes the listener of ``address``; requests that it has taken are still answered."""
-        async with self._changing:
-            self._close(address)
-
     async def stop(self) -> None:
         """Closes all listeners and connections; the object may be started again."""
         async with self._changing:

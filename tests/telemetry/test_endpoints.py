@@ -233,7 +233,7 @@ def test_set_up_series_move_when_their_address_is_gone(play: Play) -> None:
         address = await endpoints.start_metrics(ANY_PORT, Exposure.SERVING)
         await endpoints.start_metrics(other, Exposure.SETUP)
         assert await shown_at(address) == "serving"
-        await endpoints.stop_address(other)
+        await endpoints.stop_page(other, "/metrics")
         assert await shown_at(address) == "serving setup"
 
     play(scene)
@@ -277,8 +277,8 @@ def test_stopped_address_is_closed_and_others_stay(play: Play) -> None:
         other = Address("127.0.0.2", 0)
         address = await endpoints.start_health(ANY_PORT, be_well)
         gone = await endpoints.start_health(other, be_well)
-        await endpoints.stop_address(other)
-        await endpoints.stop_address(other)
+        await endpoints.stop_page(other, "/health")
+        await endpoints.stop_page(other, "/health")
         with pytest.raises(ConnectionError):
             await ask(gone, b"GET /health HTTP/1.1\r\n\r\n")
         assert await get(address, "/health") == (200, "OK")
@@ -310,7 +310,7 @@ def test_own_requests_follow_health_to_another_address(
     async def scene(endpoints: Endpoints, counters: Counters) -> None:
         other = Address("127.0.0.2", 0)
         await endpoints.start_health(ANY_PORT, be_well)
-        await endpoints.stop_address(ANY_PORT)
+        await endpoints.stop_page(ANY_PORT, "/health")
         await asyncio.sleep(0.05)
         await endpoints.start_health(other, be_well)
         seen = sum(counters.health_durations.counts)
