@@ -2,7 +2,10 @@
 
 NodecacheError
 ├── ConfigError      the operator's: a fault in flags, Corefile or ConfigMap (carries all faults)
-└── SocketError      the machine's: an address that cannot be bound, with the next step
+├── SocketError      the machine's: an address that cannot be bound, with the next step
+├── NodeError        the machine's: an interface or rules that cannot be set up, with the next step
+├── HandoverError    a predecessor that gives nothing: the start is cold, nothing else
+└── SnapshotError    a kept cache that cannot be taken over: the start is cold, nothing else
 
 What peers send is never an exception: wire and cache return verdicts, and each drop has a counter.
 """
@@ -52,3 +55,26 @@ class ConfigError(NodecacheError):
 
 class SocketError(NodecacheError):
     """An address cannot be used; the message names it and says what to do."""
+
+
+class NodeError(NodecacheError):
+    """The node's interface or rules cannot be changed; the message says what to do.
+
+    ``kind`` is the label of coredns_nodecache_setup_errors_total that it counts for.
+    """
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class HandoverError(NodecacheError):
+    """A predecessor was found and hands nothing over; the message says why."""
+
+
+class RefusedError(HandoverError):
+    """It goes on serving, as it should: -rundir is its own."""
+
+
+class SnapshotError(NodecacheError):
+    """Octets are no snapshot of a message cache that may be used; the message says why not."""
