@@ -105,10 +105,7 @@ def _keep(
     ttl_s = lifetime_s(kind, response, policy, failures)
     if ttl_s <= 0:
         return None
-    first, *rest = response.pieces
-    pieces = (_shared(first, _first_pieces), *rest)
-    counts = _shared(response.counts, _counts)
-    message = Message(key, kind, response.flags, counts, pieces, ttl_s, now)
+    message = make_message(response, kind, key, ttl_s, now)
     if kind is Kind.FAILURE:
         message.failures = failures + 1
         # Remembered for a while after expiry, only to tell the next failure that it is not the
@@ -128,6 +125,16 @@ def _keep(
             message.refresh_at = message.expires_at
     messages.admit(message, now)
     return message
+
+
+def make_message(
+    response: Response, kind: Kind, key: bytes, ttl_s: float, stored_at: float
+) -> Message:
+    """Returns the message made of ``response``, which shares with others what it can."""
+    first, *rest = response.pieces
+    pieces = (_shared(first, _first_pieces), *rest)
+    counts = _shared(response.counts, _counts)
+    return Message(key, kind, response.flags, counts, pieces, ttl_s, stored_at)
 
 
 # What most messages have in common: an owner name that points to the question, and one record.

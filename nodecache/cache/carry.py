@@ -26,7 +26,7 @@ def carry_over(
         was_protected = message.is_protected
         if message.kind is Kind.FAILURE or not holds(message.key):
             continue
-        if _rebound(message, new.policy, now):
+        if rebound(message, new.policy, now):
             new.admit(message, now)
             if was_protected and message.partition is not None:
                 message.partition.touch(message)
@@ -34,7 +34,7 @@ def carry_over(
     new.denial.evictions = old.denial.evictions
 
 
-def _rebound(message: Message, policy: CachePolicy, now: float) -> bool:
+def rebound(message: Message, policy: CachePolicy, now: float) -> bool:
     """Cuts the lifetime to what ``policy`` allows; returns whether anything of it is left.
 
     A longer cap or floor lengthens nothing: what the upstream had said is not known any more.

@@ -127,6 +127,11 @@ class Budget:
         """Notes of when something expires, those of messages that have left included."""
         return len(self._expiring) + len(self._stale)
 
+    @property
+    def admission_count(self) -> int:
+        """Messages that were ever admitted: tells whether anything came since one last looked."""
+        return self._sequence
+
     def watch(self, message: Message, cache: MessageCache) -> None:
         """Notes when ``message`` expires."""
         self._sequence += 1
@@ -218,6 +223,19 @@ class MessageCache:
         """Returns what is kept under exactly this key, expired or not; notes no hit."""
         return self._messages.get(key)
 
+    def all_messages(self) -> list[Message]:
+        """Returns everything that is kept, the oldest admission first."""
+        return list(self._messages.values())
+
+    def has_room(self, message: Message) -> bool:
+        """Whether ``message`` could be admitted without another one leaving for it."""
+        partition = self._partition_for(message)
+        budget = self._budget
+        return (
+            len(partition) < partition.capacity
+            and budget.octets + message.size_octets <= budget.limit_octets
+        )
+
     def find(self, key: bytes, now: float) -> Message | None:
         """Returns what answers ``key``: its own message, or an NXDOMAIN that covers all types.
 
@@ -248,7 +266,7 @@ class MessageCache:
                 return False
             was_protected = old.is_protected
             self.remove(old)
-        partition = self.denial if message.kind in _DENIALS else self.success
+        partition = self._partition_for(message)
         if len(partition) >= partition.capacity:
             self._make_place(partition, now)
         self._put(message, partition)
@@ -257,6 +275,9 @@ class MessageCache:
         self._budget.watch(message, self)
         self._budget.make_room(now)
         return message.partition is not None
+
+    def _partition_for(self, message: Message) -> Partition:
+        return self.denial if message.kind in _DENIALS else self.success
 
     def _make_place(self, partition: Partition, now: float) -> None:
         """Makes sure that ``partition``, which is full, can take one more."""
@@ -298,7 +319,7 @@ class MessageCache:
 
     def retire(self) -> list[Message]:
         """Gives all messages up, and leaves the budget for good; returns the messages."""
-        messages = list(self._messages.values())
+        messages = self.all_messages()
         for message in messages:
             self.remove(message)
         self._budget.partitions.remove(self.success)
