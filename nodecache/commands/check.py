@@ -33,7 +33,7 @@ Examples:
   nodecache check Corefile
   nodecache check Corefile kube-dns/
   nodecache check -localip 169.254.20.10,10.96.0.10 -upstreamsvc kube-dns-upstream \\
-      -setupinterface=false -setupiptables=false Corefile
+      Corefile
   kubectl -n kube-system get configmap node-local-dns -o jsonpath='{{.data.Corefile}}' \\
       | KUBE_DNS_SERVICE_HOST=10.96.0.10 nodecache check -strict -
 

@@ -36,7 +36,7 @@ Usage: nodecache explain [FLAGS] [FILE...]
 
 Examples:
   nodecache explain Corefile
-  nodecache explain -localip 169.254.20.10 -setupinterface=false -setupiptables=false Corefile
+  nodecache explain -localip 169.254.20.10 Corefile
 
 "(default)" stands behind what is as if it had not been written. With faults, those are shown as by
 nodecache check.

@@ -16,7 +16,7 @@ _STANDARD_INPUT = "/dev/stdin"
 _STRICT = frozenset(("-strict", "--strict", "-strict=true", "--strict=true"))
 # Booleans in the words of another syntax: parse_flags says how to write them.
 _TRUTHS = frozenset(("true", "false"))
-_WITHOUT_LOCALIP = ("-localip", STAND_IN, "-setupinterface=false", "-setupiptables=false")
+_WITHOUT_LOCALIP = ("-localip", STAND_IN)
 _FLAGS = {name: flag for rows in TABLE.values() for flag in rows for name in flag.names}
 
 

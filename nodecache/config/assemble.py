@@ -15,6 +15,7 @@ from nodecache.config.flags import Flags
 from nodecache.config.kubedns import KubeDns, kubedns_files, read_kubedns
 from nodecache.config.model import ROOT, Address, Config, Name, ServerBlock
 from nodecache.config.names import parse_zones
+from nodecache.config.node import NodePlan
 from nodecache.config.reading import MAX_ITEMS, InterfaceResolver, Scope
 from nodecache.config.service import describe_missing
 from nodecache.config.values import parse_port, shown
@@ -151,6 +152,18 @@ def _config_of(flags: Flags) -> Config:
         log_format=flags.log_format,
         legacy_metrics=flags.legacy_metrics,
         is_watched=flags.watch,
+        node=NodePlan(
+            flags.interface_name,
+            tuple(host for host in flags.localip if "%" not in host),
+            flags.dns_port,
+            flags.health_port,
+            flags.rules,
+            flags.setup_interface,
+            flags.setup_iptables,
+        ),
+        sync_interval_s=flags.sync_interval_s,
+        skip_teardown=flags.skip_teardown,
+        rundir=flags.rundir,
     )
 
 

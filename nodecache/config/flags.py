@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from nodecache import limits
 from nodecache.config.model import CLUSTER_DOMAIN, Address, LogFormat, Name, NxdomainScope
 from nodecache.config.names import parse_name
+from nodecache.config.node import Backend
 from nodecache.config.reading import one_of
 from nodecache.config.values import (
     nearest,
@@ -30,6 +31,7 @@ from nodecache.errors import Fault
 _MAX_LOCAL_ADDRESSES = 100
 # A Service's name is a label of RFC 1035 section 2.3.1.
 _SERVICE = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+_INTERFACE = re.compile(r"[A-Za-z0-9._-]{1,15}")
 _METRICS_DEFAULT = Address("0.0.0.0", 9353)  # noqa: S104 - node-cache's default
 
 
@@ -44,6 +46,9 @@ class Flags:
         kubednscm: "" for /etc/kube-dns, which need not exist.
         watch: Changed files are loaded without a signal.
         sync_interval_s: Seconds between checks of interface and rules.
+        skip_teardown: The interface stays at the end.
+        keeper: A parent process holds the sockets and restarts the one that serves.
+        rundir: Where a successor and a restarted worker find us; "" for nowhere.
         metrics_listen: None when -metrics-listen-address is empty.
         prometheus_listen: Text for __PROMETHEUS__ENDPOINT__.
         cache_octets: Budget of all caches together.
@@ -67,10 +72,13 @@ class Flags:
     setup_interface: bool = True
     interface_name: str = "nodelocaldns"
     setup_iptables: bool = True
+    rules: Backend = Backend.AUTO
     sync_interval_s: float = 60.0
     skip_teardown: bool = False
     health_port: int = 8080
     reload_with_signal: bool = False
+    keeper: bool = True
+    rundir: str = "/run/nodecache"
     pidfile: str = ""
     log_format: LogFormat = LogFormat.TEXT
     legacy_metrics: bool = False
@@ -127,6 +135,13 @@ def _parse_service(text: str) -> str:
     return text
 
 
+def _parse_interface(text: str) -> str:
+    # What the kernel's dev_valid_name() takes, and no wildcard of the packet filters.
+    if not _INTERFACE.fullmatch(text) or text in (".", ".."):
+        raise ValueError(f"{shown(text)} is no name of an interface: write up to 15 letters")
+    return text
+
+
 def _parse_sync_interval_s(text: str) -> float:
     # node-cache multiplies the duration it parses by seconds, and shows 60 s as "60ns".
     bare = text.removesuffix("ns")
@@ -150,6 +165,7 @@ def _boolean(name: str, field: str, default: str, text: str) -> Flag:
 _PORT = within(parse_integer, limits.PORT)
 _SCOPES = one_of({scope.value: scope for scope in NxdomainScope})
 _FORMATS = one_of({form.value: form for form in LogFormat})
+_BACKENDS = one_of({backend.value: backend for backend in Backend})
 
 # Group title -> rows, in the order of --help.
 TABLE: dict[str, tuple[Flag, ...]] = {
@@ -219,24 +235,45 @@ TABLE: dict[str, tuple[Flag, ...]] = {
             "10000", "upstream exchanges at a time; misses above it are REFUSED",
         ),
     ),
-    "Node set-up (this release does none: the first two must be false)": (
-        _boolean("setupinterface", "setup_interface", "true", "create the interface"),
-        _boolean("setupiptables", "setup_iptables", "true", "install the packet filter rules"),
+    "Node": (
+        _boolean(
+            "setupinterface", "setup_interface", "true",
+            "create the interface with the addresses of -localip, and look after it",
+        ),
         Flag(
-            ("interfacename",), "interface_name", "NAME", str, "nodelocaldns",
+            ("interfacename",), "interface_name", "NAME", _parse_interface, "nodelocaldns",
             "name of the interface",
+        ),
+        _boolean(
+            "setupiptables", "setup_iptables", "true",
+            "install the packet filter rules that steer queries here",
+        ),
+        Flag(
+            ("rules",), "rules", "auto|nftables|iptables-nft|iptables-legacy", _BACKENDS, "auto",
+            "who keeps the rules; auto takes what the node uses already",
         ),
         Flag(
             ("syncinterval",), "sync_interval_s", "SECONDS", _parse_sync_interval_s, "60",
             "seconds between checks of both; 60s is understood too",
         ),
-        _boolean("skipteardown", "skip_teardown", "false", "leave both in place at the end"),
+        _boolean(
+            "skipteardown", "skip_teardown", "false",
+            "leave the interface in place at the end; the rules are taken away all the same",
+        ),
         Flag(
             ("health-port",), "health_port", "PORT", _PORT, "8080",
             "port of /health in the rules",
         ),
     ),
     "Process": (
+        _boolean(
+            "keeper", "keeper", "true",
+            "start as a small parent that holds the sockets and restarts who serves",
+        ),
+        Flag(
+            ("rundir",), "rundir", "FOLDER", str, "/run/nodecache",
+            "where a successor and a restart find sockets and cache; \"\" for nowhere",
+        ),
         Flag(
             ("pidfile",), "pidfile", "FILE", str, "none",
             "written once all listeners are up",
@@ -265,9 +302,9 @@ It takes node-cache's command line, Corefile and environment.
 Usage: nodecache -localip IP,... [FLAGS]
 
 Examples:
-  On a node whose interface and rules are managed elsewhere:
+  On a node, as root:
     nodecache -localip 169.254.20.10,10.96.0.10 -conf /etc/Corefile \\
-        -upstreamsvc kube-dns-upstream -setupinterface=false -setupiptables=false
+        -upstreamsvc kube-dns-upstream
   On a workstation, without root, with the Corefile of this folder:
     nodecache -localip 127.0.0.15 -setupinterface=false -setupiptables=false \\
         -conf Corefile -basecorefile Corefile -metrics-listen-address 127.0.0.15:9353
@@ -298,10 +335,9 @@ def parse_flags(argv: Sequence[str]) -> tuple[Flags, list[Fault]]:
     """
     reading = _Reading(list(argv))
     flags = replace(Flags(), **reading.values)  # type: ignore[arg-type] # TABLE pairs the types
-    if not (flags.help or flags.version or flags.plugins):
-        if not flags.localip and "localip" not in reading.faulty:
-            reading.faults.append("-localip is missing: add for instance -localip 169.254.20.10")
-        reading.faults += _refusals(flags)
+    is_to_serve = not (flags.help or flags.version or flags.plugins)
+    if is_to_serve and not flags.localip and "localip" not in reading.faulty:
+        reading.faults.append("-localip is missing: add for instance -localip 169.254.20.10")
     return flags, [Fault("command line", 0, 0, text) for text in dict.fromkeys(reading.faults)]
 
 
@@ -365,19 +401,3 @@ def _hint_for_truth(word: str) -> str:
 
 def _hint_for_name(name: str) -> str:
     return nearest(name, _BY_NAME).replace("'", "'-", 1) or "; see -help"
-
-
-def _refusals(flags: Flags) -> list[str]:
-    """What this release cannot do yet and would be missed if it were ignored."""
-    refusals = []
-    missing = []
-    if flags.setup_interface:
-        missing.append("-setupinterface=false")
-    if flags.setup_iptables:
-        missing.append("-setupiptables=false")
-    if missing:
-        refusals.append(
-            "this release sets up neither the interface nor packet filter rules:"
-            f" add {' '.join(missing)} to the command line"
-        )
-    return refusals

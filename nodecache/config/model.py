@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass, field
 
 from nodecache.config.directives.rendering import RecordText
+from nodecache.config.node import NO_NODE, NodePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -596,6 +597,10 @@ class Config:
         legacy_metrics: Also the coredns_forward_* names of images up to 1.23.1.
         is_watched: Changed files are loaded without a signal.
         missing_service: What some forward waits for, or None.
+        node: The interface and the rules of this node.
+        sync_interval_s: Seconds between checks of both.
+        skip_teardown: The interface stays at the end.
+        rundir: Where a successor finds us, and a restart its cache; "" for nowhere.
     """
 
     blocks: tuple[ServerBlock, ...]
@@ -610,4 +615,8 @@ class Config:
     legacy_metrics: bool = False
     is_watched: bool = True
     missing_service: MissingService | None = None
+    node: NodePlan = NO_NODE
+    sync_interval_s: float = 60.0
+    skip_teardown: bool = False
+    rundir: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)

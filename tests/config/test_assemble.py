@@ -30,6 +30,7 @@ from nodecache.config.model import (
     Upstream,
 )
 from nodecache.config.names import parse_name
+from nodecache.config.node import Backend, NodePlan
 from nodecache.errors import ConfigError
 
 COMMON = """\
@@ -109,7 +110,13 @@ def test_stock_corefile_becomes_its_four_blocks(stock: Config) -> None:
 
 def test_stock_command_line_sets_the_rest(stock: Config) -> None:
     assert stock == Config(
-        stock.blocks, setup_metrics=Address("0.0.0.0", 9353), pidfile="/run/node-cache.pid"
+        stock.blocks,
+        setup_metrics=Address("0.0.0.0", 9353),
+        node=NodePlan(
+            "nodelocaldns", ("169.254.20.10", "10.96.0.10"), has_interface=False, has_rules=False
+        ),
+        rundir="/run/nodecache",
+        pidfile="/run/node-cache.pid",
     )
 
 
@@ -151,6 +158,8 @@ def test_command_line_without_root_and_its_corefile(make_reader: Callable[..., R
             ),
         ),
         setup_metrics=Address("127.0.0.15", 9353),
+        node=NodePlan("nodelocaldns", ("127.0.0.15",), has_interface=False, has_rules=False),
+        rundir="/run/nodecache",
     )
 
 
@@ -494,6 +503,13 @@ def test_flags_reach_the_configuration(configure: Callable[..., Config]) -> None
         log_format=LogFormat.JSON,
         legacy_metrics=True,
         watch=False,
+        interface_name="dns0",
+        setup_iptables=False,
+        rules=Backend.NFTABLES,
+        sync_interval_s=5.0,
+        skip_teardown=True,
+        health_port=8081,
+        rundir="/run/x",
     )
     config = configure("__PILLAR__DNS__DOMAIN__ {\n}\n", flags=flags)
     assert config == Config(
@@ -503,6 +519,12 @@ def test_flags_reach_the_configuration(configure: Callable[..., Config]) -> None
         parse_name("k8s.example"),
         NxdomainScope.ALL,
         7,
+        node=NodePlan(
+            "dns0", FLAGS.localip, 53, 8081, Backend.NFTABLES, has_interface=True, has_rules=False
+        ),
+        sync_interval_s=5.0,
+        skip_teardown=True,
+        rundir="/run/x",
         quiet=True,
         pidfile="/run/x.pid",
         log_format=LogFormat.JSON,

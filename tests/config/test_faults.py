@@ -695,12 +695,18 @@ BROKEN_FLAGS: list[tuple[str, str]] = [
     ("-localip=", "-localip is missing: add for instance -localip 169.254.20.10"),
     ("-localip", "-localip needs a value: write -localip IP,..."),
     (
-        "-setupinterface -setupiptables=true",
-        (
-            "this release sets up neither the interface nor packet filter rules:"
-            " add -setupinterface=false -setupiptables=false to the command line"
-        ),
+        "-interfacename nodelocaldns-1234",
+        "-interfacename: 'nodelocaldns-1234' is no name of an interface: write up to 15 letters",
     ),
+    (
+        "-interfacename a/b",
+        "-interfacename: 'a/b' is no name of an interface: write up to 15 letters",
+    ),
+    (
+        "-rules nft",
+        "-rules: 'nft' is none of auto, nftables, iptables-nft, iptables-legacy",
+    ),
+    ("-keeper=maybe", "-keeper: 'maybe' is neither true nor false"),
     ("-quiet false", "'false' belongs to no flag; write booleans as -flag=false"),
     ("-p 65536", "-p: 65536 is out of range: give 1 to 65535 as a port (16 bits)"),
     ("-dns.port dns", "-dns.port: 'dns' is no whole number"),

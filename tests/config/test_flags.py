@@ -213,26 +213,6 @@ def test_fault_says_what_to_write(words: list[str], fault: str) -> None:
     assert faults_of(*words) == [f"command line: {fault}"]
 
 
-@pytest.mark.parametrize(
-    ("words", "missing"),
-    [
-        ([], "-setupinterface=false -setupiptables=false"),
-        (["-setupinterface=false"], "-setupiptables=false"),
-        (["-setupinterface", "-setupiptables=false"], "-setupinterface=false"),
-    ],
-)
-def test_what_this_release_cannot_set_up_names_the_words_to_add(
-    words: list[str], missing: str
-) -> None:
-    _, faults = parse_flags(["-localip", "127.0.0.15", *words])
-    assert [fault.text for fault in faults] == [
-        (
-            "this release sets up neither the interface nor packet filter rules:"
-            f" add {missing} to the command line"
-        )
-    ]
-
-
 def test_localip_is_required_once() -> None:
     for words in ([], ["-localip", ","]):
         _, faults = parse_flags([*READY[2:], *words])
@@ -247,10 +227,6 @@ def test_all_faults_come_together_and_good_flags_still_count() -> None:
         "-localip: 'x' is no IP address",
         "-p: 'y' is no whole number",
         "unknown flag '-xyzzy'; see -help",
-        (
-            "this release sets up neither the interface nor packet filter rules:"
-            " add -setupinterface=false -setupiptables=false to the command line"
-        ),
     ]
     assert flags.quiet
     assert flags.dns_port == 53

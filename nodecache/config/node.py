@@ -1,0 +1,64 @@
+"""What a node should look like: one value, which travels to the tool as JSON."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+class Backend(enum.Enum):
+    """Who keeps the packet filter rules; the values are those of ``-rules``."""
+
+    AUTO = "auto"
+    NFTABLES = "nftables"
+    IPTABLES_NFT = "iptables-nft"
+    IPTABLES_LEGACY = "iptables-legacy"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """The interface and the rules that one nodecache wants.
+
+    Attributes:
+        interface: Name of the link, at most 15 octets.
+        addresses: Literals of both families, without a zone, in the order of ``-localip``.
+        dns_port: Port of DNS in the rules.
+        health_port: Port of /health in the rules.
+        backend: Who keeps the rules.
+        has_interface: ``-setupinterface``.
+        has_rules: ``-setupiptables``.
+    """
+
+    interface: str
+    addresses: tuple[str, ...]
+    dns_port: int = 53
+    health_port: int = 8080
+    backend: Backend = Backend.AUTO
+    has_interface: bool = True
+    has_rules: bool = True
+
+    def to_json(self) -> str:
+        """Returns what ``from_json`` reads."""
+        return json.dumps({**asdict(self), "backend": self.backend.value})
+
+    @classmethod
+    def from_json(cls, text: str) -> NodePlan:
+        """Returns the plan that ``to_json`` wrote. Raises ValueError for anything else."""
+        fields: Any = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError("a plan is a JSON object")
+        try:
+            return cls(
+                **{
+                    **fields,
+                    "addresses": tuple(fields["addresses"]),
+                    "backend": Backend(fields["backend"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a plan with other fields: {error}") from error
+
+
+NO_NODE = NodePlan("nodelocaldns", (), has_interface=False, has_rules=False)
