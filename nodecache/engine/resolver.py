@@ -107,6 +107,10 @@ class Resolver:
         self._stale_at: list[tuple[float, int, Pending]] = []
         self._sequence = 0
 
+    def refuse_misses(self) -> None:
+        """From now on answers what it knows, and refuses the rest: we are about to leave."""
+        self._most_pending = 0
+
     def query(self, octets: bytes, listener: Listener, client: Any, now: float) -> bytes | None:
         """Returns the reply to ``octets``, SILENCE for none, None if it comes in ``replies``.
 

@@ -19,6 +19,8 @@ _OPCODE = 15
 _MARK_OCTETS = 16
 _HEADER_OCTETS = 12
 _QR = 0x80
+# What the keeper says while we do not answer; we never say it to a probe.
+_RCODE, _REFUSED = 0x0F, 5
 # Of more addresses, each call asks some at random: two sockets for each must not use them up.
 _MOST_ADDRESSES = 32
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # not bound to
@@ -38,7 +40,7 @@ def make_probe() -> bytes:
 async def ask_ourselves(addresses: Sequence[Address], probe: bytes, timeout_s: float) -> list[str]:
     """Returns what is wrong with our listeners, one sentence for each that did not answer.
 
-    Any response with the probe's ID is an answer. All are asked at once, so the call takes little
+    Any response with the probe's ID is an answer, but REFUSED. All are asked at once, so the call takes little
     more than ``timeout_s``. Wildcard addresses are asked through loopback.
 
     Args:
@@ -77,4 +79,6 @@ async def _complaint(address: Address, transport: str, probe: bytes, timeout_s: 
 
 
 def _answers(query: bytes, reply: bytes) -> bool:
-    return len(reply) >= _HEADER_OCTETS and reply[:2] == query[:2] and bool(reply[2] & _QR)
+    if len(reply) < _HEADER_OCTETS or reply[:2] != query[:2]:
+        return False
+    return bool(reply[2] & _QR) and reply[3] & _RCODE != _REFUSED

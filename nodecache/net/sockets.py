@@ -23,6 +23,7 @@ RECEIVE_BUFFER_OCTETS = 4 * 1024 * 1024
 
 # Connections that wait for accept(2). The kernel cuts it to net.core.somaxconn.
 TCP_BACKLOG = 1024
+_HTTP_BACKLOG = 128
 
 # Kernel memory of each accepted connection, both ways: enough for the largest message twice.
 # Without it the kernel grows a send buffer to 4 MiB for a client that does not read.
@@ -72,6 +73,34 @@ def open_udp(address: Address, *, freebind: bool = False) -> socket.socket:
 def open_tcp(address: Address, *, freebind: bool = False) -> socket.socket:
     """Returns a listening, non-blocking TCP socket; arguments and errors as ``open_udp``."""
     return _open(address, socket.SOCK_STREAM, freebind)
+
+
+def open_http(address: Address, *, freebind: bool = False) -> socket.socket:
+    """Returns a listening, non-blocking socket for pages; an empty host means every address.
+
+    Made here, because a loop that is given a host looks it up in threads, and these stay.
+
+    Raises:
+        OSError: As the kernel gave it; the caller knows what the page was for.
+    """
+    is_dual = not address.host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if is_dual or ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A successor may bind beside us before we go.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_dual)
+        if freebind:
+            _bind_freely(sock)
+        sock.bind((address.host, address.port))
+        sock.listen(_HTTP_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def has_ipv6() -> bool:
@@ -143,14 +172,20 @@ def _set_options(sock: socket.socket, freebind: bool) -> None:
     if sock.family == socket.AF_INET6:
         # "::" beside "0.0.0.0" on the same port is two sockets.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    if freebind and sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-    elif freebind:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+    if freebind:
+        _bind_freely(sock)
     if sock.type == socket.SOCK_STREAM:
         _set_tcp_options(sock)
     else:
         _raise_receive_buffer(sock)
+
+
+def _bind_freely(sock: socket.socket) -> None:
+    """Lets ``sock`` bind an address that no interface has yet."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
 
 
 def _set_tcp_options(sock: socket.socket) -> None:

@@ -73,7 +73,6 @@ class Owner(Protocol):
     loop: asyncio.AbstractEventLoop
     bounds: TcpBounds
     buffer: bytearray
-    is_draining: bool
 
     def touch(self, connection: Connection) -> None:
         """Notes that ``connection`` received something."""
@@ -90,10 +89,10 @@ class Connection(asyncio.BufferedProtocol):
         address: Where it comes from.
         client: Its IP address.
         unanswered: Queries that the resolver still has.
+        active_at: Monotonic seconds of the last message or reply.
     """
 
     __slots__ = (
-        "_active_at",
         "_blocked_at",
         "_closing_at",
         "_deframer",
@@ -107,6 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         "_server",
         "_transport",
         "_waiting",
+        "active_at",
         "address",
         "client",
         "sock",
@@ -128,9 +128,9 @@ class Connection(asyncio.BufferedProtocol):
         self._is_at_eof = False
         self._is_reading = True
         self._is_scheduled = False
-        # Monotonic seconds: the last message or reply, the first octet of the message that is
-        # incomplete, since when the client does not read, since when we are closing.
-        self._active_at = now
+        self.active_at = now
+        # Monotonic seconds: the first octet of the message that is incomplete, since when the
+        # client does not read, since when we are closing.
         self._partial_at = now
         self._blocked_at: float | None = None
         self._closing_at: float | None = None
@@ -145,6 +145,11 @@ class Connection(asyncio.BufferedProtocol):
             and not (self.unanswered or self._waiting or self._deframer.pending_octets)
             and not self.unsent_octets
         )
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it only has to send what was written."""
+        return self._closing_at is not None
 
     @property
     def unsent_octets(self) -> int:
@@ -176,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         if messages or nbytes == self._deframer.pending_octets:
             self._partial_at = now
         self._has_spoken = True
-        self._active_at = now
+        self.active_at = now
         self._server.touch(self)
         if messages:
             self._waiting.extend(messages)
@@ -198,7 +203,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Goes on once the client has read, called by the loop."""
         self._blocked_at = None
-        self._active_at = time.monotonic()
+        self.active_at = time.monotonic()
         self.settle()
 
     def deliver(self, reply: bytes) -> None:
@@ -207,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None or self._transport.is_closing():
             self._server.counters.count_drop("tcp_client_gone")
             return
-        self._active_at = time.monotonic()
+        self.active_at = time.monotonic()
         self._transport.write(frame(reply))
         if self.unsent_octets > self._server.bounds.most_unsent_octets:
             self.abort("tcp_slow_client")
@@ -241,7 +246,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.abort("tcp_slow_client")
         elif self._is_reading and self._is_partial_late(now):
             self._drop("tcp_incomplete")
-        elif now - self._active_at > (bounds.idle_s if self._has_spoken else bounds.first_octet_s):
+        elif now - self.active_at > (bounds.idle_s if self._has_spoken else bounds.first_octet_s):
             self.close()
 
     def settle(self) -> None:
@@ -256,15 +261,14 @@ class Connection(asyncio.BufferedProtocol):
             self._is_scheduled = True
             self._server.loop.call_soon(self._resume)
         self._read(not is_blocked and not self._waiting)
-        if (self._is_at_eof or self._server.is_draining) and not (self._waiting or self.unanswered):
+        if self._is_at_eof and not (self._waiting or self.unanswered):
             self.close()
 
     def _read(self, is_wanted: bool) -> None:
-        """Starts or stops reading; a half-closed or draining connection never reads again."""
+        """Starts or stops reading; a half-closed connection never reads again."""
         transport = self._transport
         if self._is_at_eof or transport is None:
             return
-        is_wanted = is_wanted and not self._server.is_draining
         if is_wanted and not self._is_reading:
             self._partial_at = time.monotonic()
             transport.resume_reading()

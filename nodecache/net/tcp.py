@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 
 from nodecache.config.model import Address
 from nodecache.counters import Counters
@@ -29,6 +30,9 @@ _ACCEPT_RETRY_S = 0.1
 
 # How long an aborted connection may take to tell us that it is gone.
 _ABORT_S = 1.0
+
+# A connection is closed at the end when nothing has come over it for this long.
+_QUIET_S = 0.2
 
 # accept(2) hands over the error of a connection that died in the queue: the next may be well.
 _DIED_IN_QUEUE = frozenset(
@@ -102,24 +106,39 @@ class TcpServer:
         self._start_accepting()
         self._sweep_timer = self.loop.call_later(self.bounds.sweep_s, self._sweep)
 
-    async def close(self, grace_s: float) -> None:
-        """Stops accepting, lets pending queries be answered, and closes all connections.
+    def pause(self) -> None:
+        """Leaves those who wait to be accepted to whoever has the socket, too."""
+        self.is_draining = True
+        self._stop_accepting()
 
-        Connections that wait to be accepted stay in the socket, for a successor.
+    async def close(self, grace_s: float) -> None:
+        """Stops accepting, and closes each connection once its client has what it asked for.
+
+        That is when nothing came for a moment: a query may be on its way already (RFC 7766 section
+        6.2.4 wants clients to ask again, not all do). Connections that wait to be accepted stay in
+        the socket, for a successor.
 
         Args:
             grace_s: Seconds after which connections with unanswered queries are aborted.
         """
-        self.is_draining = True
-        self._stop_accepting()
+        self.pause()
+        give_up_at = time.monotonic() + grace_s
+        while self._connections and time.monotonic() < give_up_at:
+            self._close_quiet(time.monotonic() - _QUIET_S)
+            await self._wait_until_gone(_QUIET_S / 4)
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
+        self._close_quiet(inf)
         for connection in list(self._connections):
-            connection.settle()
-        await self._wait_until_gone(grace_s)
-        for connection in list(self._connections):
-            connection.abort("tcp_shutdown")
+            if not connection.is_closing:
+                connection.abort("tcp_shutdown")
         await self._wait_until_gone(_ABORT_S)
+
+    def _close_quiet(self, before: float) -> None:
+        """Closes idle connections that have been silent since ``before``."""
+        for connection in list(self._connections):
+            if connection.is_idle and connection.active_at <= before:
+                connection.close()
 
     async def _wait_until_gone(self, seconds: float) -> None:
         if self._connections:

@@ -95,6 +95,10 @@ class UdpServer:
         """Begins to serve."""
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
 
+    def pause(self) -> None:
+        """Leaves what has arrived, and what will, to whoever has the socket, too."""
+        self._loop.remove_reader(self._sock.fileno())
+
     def stop_reading(self) -> None:
         """Serves what has arrived, and no more; late replies still go out."""
         self._loop.remove_reader(self._sock.fileno())

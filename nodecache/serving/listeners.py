@@ -20,7 +20,8 @@ from nodecache.engine.block import BlockState
 from nodecache.engine.listener import Listener
 from nodecache.engine.resolver import Resolver
 from nodecache.engine.zones import ServedZone, Zones
-from nodecache.net.sockets import has_ipv6, open_tcp, open_udp, receive_drops
+from nodecache.net.listening import ListeningSockets
+from nodecache.net.sockets import has_ipv6, receive_drops
 from nodecache.net.stream import TcpBounds
 from nodecache.net.tcp import TcpServer
 from nodecache.net.udp import UdpServer, seal_for_this_platform, udp_server_class
@@ -61,6 +62,11 @@ class Server:
         """CoreDNS's label, "dns://169.254.20.10:53"."""
         return self.udp_listener.server
 
+    def start(self) -> None:
+        """Begins to serve."""
+        self.udp.start()
+        self.tcp.start()
+
     def close(self) -> None:
         """Closes both sockets at once."""
         self.udp.close()
@@ -81,15 +87,17 @@ class Listeners:
         counters: Counters,
         blocks: Blocks,
         flush: Callable[[], None],
+        sockets: ListeningSockets,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Prepares an empty house.
+        """Prepares an empty house; nothing is read before ``start``.
 
         Args:
             resolver: Answers what no packet cache does.
             counters: Gets the series of every listener.
             blocks: The server blocks at work.
             flush: Called when queries may have given work to the upstreams.
+            sockets: Where the listening sockets come from.
             loop: Serves the sockets.
         """
         self.servers: dict[Address, Server] = {}
@@ -97,7 +105,9 @@ class Listeners:
         self._counters = counters
         self._blocks = blocks
         self._flush = flush
+        self._sockets = sockets
         self._loop = loop
+        self._is_serving = False
         self._leaving: set[asyncio.Task[None]] = set()
         # One of its servers shows what is counted once for a block, so that sums hold.
         self._server_of: dict[BlockState, str] = {}
@@ -124,9 +134,21 @@ class Listeners:
         for address in self.servers.keys() - wanted.keys():
             self._leave(self.servers.pop(address))
         self._name_numbers()
-        for server in added:
-            server.udp.start()
-            server.tcp.start()
+        if self._is_serving:
+            for server in added:
+                server.start()
+
+    def start(self) -> None:
+        """Begins to serve."""
+        self._is_serving = True
+        for server in self.servers.values():
+            server.start()
+
+    def yield_sockets(self) -> None:
+        """Reads no more: what is queued and what is to come is a successor's."""
+        for server in self.servers.values():
+            server.udp.pause()
+            server.tcp.pause()
 
     def stop_reading_datagrams(self) -> None:
         """Takes the queries that are queued in the UDP sockets, and no more."""
@@ -155,18 +177,24 @@ class Listeners:
         except BaseException:
             for server in opened:
                 server.close()
+                self._give_up(server.address)
             raise
         return opened
+
+    def _give_up(self, address: Address) -> None:
+        self._sockets.give_up(f"udp {address}")
+        self._sockets.give_up(f"tcp {address}")
 
     def _open_one(self, address: Address) -> Server:
         label = f"dns://:{address.port}" if address.host in _WILDCARDS else f"dns://{address}"
         family = "2" if ":" in address.host else "1"
         packets = PacketCache(_MOST_PACKETS, 0, seal_for_this_platform())
-        udp_socket = open_udp(address)
+        udp_socket = self._sockets.udp(address)
         try:
-            tcp_socket = open_tcp(address)
+            tcp_socket = self._sockets.tcp(address)
         except BaseException:
             udp_socket.close()
+            self._give_up(address)
             raise
         unrouted = Zones((), self._counters.query_series(label, "dropped", "udp", family))
         udp_listener = Listener(label, "udp", family, unrouted, _undeliverable, packets)
@@ -187,6 +215,7 @@ class Listeners:
             try:
                 await asyncio.sleep(0)  # now it accepts no more, and whoever comes is refused
                 server.tcp_socket.close()
+                self._give_up(server.address)
                 await asyncio.gather(closing, asyncio.sleep(_GRACE_S))
             finally:
                 server.close()

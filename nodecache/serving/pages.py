@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nodecache.config.model import Address, Config
 from nodecache.counters import Counters
 from nodecache.errors import SocketError
+from nodecache.net.listening import ListeningSockets
 from nodecache.net.selfcheck import ask_ourselves
 from nodecache.telemetry.catalogue import Exposure
 from nodecache.telemetry.endpoints import Endpoints
@@ -38,6 +39,7 @@ class Pages:
         addresses: Where we serve DNS at present.
         probe: See net/selfcheck.py.
         details: What /ready tells beside whether we are ready.
+        sockets: Where the listening sockets come from.
         loop: The loop that serves queries.
         legacy_metrics: Whether /metrics shows the former names of forward's series, too.
     """
@@ -48,6 +50,7 @@ class Pages:
         addresses: Callable[[], Sequence[Address]],
         probe: bytes,
         details: Callable[[], Sequence[str]],
+        sockets: ListeningSockets,
         loop: asyncio.AbstractEventLoop,
         *,
         legacy_metrics: bool,
@@ -55,7 +58,13 @@ class Pages:
         self.is_leaving = False
         self._details = details
         self._loop = loop
-        self._endpoints = Endpoints(counters, loop, legacy_metrics=legacy_metrics)
+        self._endpoints = Endpoints(
+            counters,
+            loop,
+            sockets.http,
+            lambda address: sockets.give_up(f"http {address}"),
+            legacy_metrics=legacy_metrics,
+        )
         self._self_check = SelfCheck(
             lambda: ask_ourselves(addresses(), probe, _HEALTHY_WITHIN_S), loop
         )
@@ -70,6 +79,16 @@ class Pages:
         task = self._loop.create_task(self._go_over(self._wanted(config)))
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
+
+    async def settle(self) -> None:
+        """Returns when the last ``apply`` has tried every page once."""
+        await asyncio.gather(*self._changes, return_exceptions=True)
+        async with self._changing:
+            await asyncio.sleep(0)
+
+    def stop_accepting(self) -> None:
+        """Leaves new connections to a successor."""
+        self._endpoints.stop_accepting()
 
     async def close(self) -> None:
         """Closes everything."""

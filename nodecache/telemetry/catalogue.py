@@ -164,6 +164,13 @@ EVENTS = {
     "upstream_malformed": "Upstream responses that are no DNS messages.",
     "upstream_strays": "Upstream responses that belong to no query in flight.",
     "upstream_edns_off": "Times an upstream refused EDNS and was asked without it.",
+    "interface_repaired": "Times an address was missing and was put back.",
+    "rules_repaired": "Times packet filter rules were missing and were put back.",
+    "restored": "Messages in the cache that came from a predecessor or from before a restart.",
+    "worker_restarts": "Times the keeper started the serving process again.",
+    "keeper_refused": "Queries the keeper refused while nobody else answered.",
+    "keeper_dropped": "Messages that the keeper dropped meanwhile, as they were no queries.",
+    "redirect_withdrawn": "Times the keeper withdrew the redirect because nobody answered.",
 }  # fmt: skip
 
 # Label of nodecache_drops_total -> why there was no reply; others name an error of a socket.
@@ -195,6 +202,8 @@ _OWN = (
     _counter("nodecache_receive_queue_drops_total", ("server",),
              "Datagrams that the kernel dropped because a UDP listener's queue was full."),
     _gauge("nodecache_pending_exchanges", (), "Questions in flight to the upstreams."),
+    _gauge("nodecache_redirect", (),
+           "1 while our packet filter rules steer queries here; absent without -setupiptables."),
     _gauge("nodecache_tcp_connections", (), "Open TCP connections of stub resolvers."),
     _gauge("nodecache_upstream_connections", ("to", "state"),
            "Connections to upstreams, by what they do."),

@@ -50,6 +50,8 @@ class Endpoints:
     Args:
         counters: What /metrics shows.
         loop: The loop that serves queries; every method must be called on its thread.
+        open_listener: Returns a listening socket for an address; raises OSError.
+        give_up: Called when an address is served no more.
         legacy_metrics: Whether /metrics shows the former names of forward's series, too.
     """
 
@@ -57,11 +59,15 @@ class Endpoints:
         self,
         counters: Counters,
         loop: asyncio.AbstractEventLoop,
+        open_listener: Callable[[Address], socket.socket],
+        give_up: Callable[[Address], None] = lambda _address: None,
         *,
         legacy_metrics: bool = False,
     ) -> None:
         self._counters = counters
         self._loop = loop
+        self._open_listener = open_listener
+        self._give_up = give_up
         self._legacy_metrics = legacy_metrics
         self._changing = asyncio.Lock()
         self._pages: dict[Address, dict[str, http_server.Page]] = {}
@@ -139,10 +145,16 @@ class Endpoints:
             if self._own_requests is not None:
                 self._own_requests.cancel()
                 self._own_requests = None
+            self.stop_accepting()
             for address in list(self._servers):
                 self._close(address)
             if self._connections is not None:
                 self._connections.abort_all()
+
+    def stop_accepting(self) -> None:
+        """Leaves new connections to whoever has the sockets, too; those that are open go on."""
+        for server in self._servers.values():
+            server.close()
 
     def _close(self, address: Address) -> None:
         self._pages.pop(address, None)
@@ -150,6 +162,7 @@ class Endpoints:
         server = self._servers.pop(address, None)
         if server is not None:
             server.close()
+            self._give_up(address)
 
     async def _listen(self, address: Address) -> Address:
         """Opens the listener of ``address`` unless it is open; returns the address bound."""
@@ -166,7 +179,7 @@ class Endpoints:
         """Returns a listener that serves ``pages``, which may change later."""
         table = self._connections = self._connections or http_server.ConnectionTable()
         try:
-            sock = _open_listener(address)
+            sock = self._open_listener(address)
             return await self._loop.create_server(
                 lambda: http_server.HttpConnection(self._loop, table, pages), sock=sock
             )
@@ -213,17 +226,6 @@ class Endpoints:
 def _bound(server: asyncio.Server) -> Address:
     host, port = server.sockets[0].getsockname()[:2]
     return Address(host, port)
-
-
-def _open_listener(address: Address) -> socket.socket:
-    """Returns a listening socket; an empty host means every address. Raises OSError.
-
-    Made here, because a loop that is given a host looks it up in threads, and these stay.
-    """
-    if not address.host and socket.has_dualstack_ipv6():
-        return socket.create_server(("", address.port), family=socket.AF_INET6, dualstack_ipv6=True)
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    return socket.create_server((address.host, address.port), family=family)
 
 
 def _import_libraries() -> None:

@@ -138,6 +138,7 @@ def _zeros(labels: Iterable[str]) -> dict[str, int]:
 
 _GAUGES = (
     "pending_exchanges",
+    "redirect",
     "tcp_connections",
     "cache_octets",
     "packet_cache_octets",

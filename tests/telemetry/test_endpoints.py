@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nodecache.config.model import Address
 from nodecache.counters import Counters, QuerySeries, UpstreamSeries
 from nodecache.errors import SocketError
+from nodecache.net.sockets import open_http
 from nodecache.telemetry import endpoints as endpoints_module
 from nodecache.telemetry import http_server
 from nodecache.telemetry.catalogue import Exposure
@@ -34,7 +35,7 @@ def play(request: pytest.FixtureRequest) -> Play:
 
     async def run(scene: Scene) -> None:
         counters = Counters()
-        endpoints = Endpoints(counters, asyncio.get_running_loop())
+        endpoints = Endpoints(counters, asyncio.get_running_loop(), open_http)
         try:
             async with asyncio.timeout(30):
                 await scene(endpoints, counters)
@@ -263,7 +264,7 @@ def test_former_names_are_shown_to_who_asks_for_them(play: Play) -> None:
         counters.upstreams.append(UpstreamSeries("10.96.0.10:53"))
         for legacy in (False, True):
             loop = asyncio.get_running_loop()
-            endpoints = Endpoints(counters, loop, legacy_metrics=legacy)
+            endpoints = Endpoints(counters, loop, open_http, legacy_metrics=legacy)
             address = await endpoints.start_metrics(ANY_PORT)
             text = (await get(address, "/metrics"))[1]
             assert ("coredns_forward_healthcheck_failures_total{" in text) == legacy
