@@ -1,0 +1,192 @@
+"""The node's interface and rules while we serve: put up, looked after, taken down.
+
+Changes are made by the tool, a process of its own; here is when, and what is said about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from math import inf
+from time import monotonic
+
+from nodecache.config.model import Config
+from nodecache.counters import Counters
+from nodecache.errors import NodeError
+from nodecache.host.tool import Report, run_tool, tool_command
+from nodecache.host.watch import Events, find_gaps
+
+logger = logging.getLogger("nodecache")
+
+_PUT_UP_S = 10.0
+# A stop must not wait longer for the node, whoever holds locks.
+_TAKE_DOWN_S = 3.0
+# Addresses are looked at this often, beside the kernel's own news of them.
+_LOOK_S = 0.5
+# News come in groups: who changes one thing changes the next.
+_GATHER_S = 0.05
+# A repair that failed is tried again after this time, twice as long each time up to the last.
+_RETRY_S = (1.0, 30.0)
+
+
+class Node:
+    """One node.
+
+    Attributes:
+        has_redirect: Whether our rules are in force, as far as we know.
+        faults: What an operator should know, by what was being done.
+    """
+
+    def __init__(self, config: Config, counters: Counters, loop: asyncio.AbstractEventLoop) -> None:
+        self.has_redirect = False
+        self.faults: dict[str, str] = {}
+        self._plan = config.node
+        self._sync_s = config.sync_interval_s
+        self._keeps_interface = config.skip_teardown or not config.node.has_interface
+        self._counters = counters
+        self._loop = loop
+        self._events = Events()
+        self._news = asyncio.Event()
+        self._are_rules_doubtful = False
+        # Addresses that are there when we start may lack the rest: that is checked at once.
+        self._first_sweep_at = -inf
+        self._working = asyncio.Lock()
+        self._told: set[str] = set()
+        self._watching: asyncio.Task[None] | None = None
+        if config.node.has_rules:
+            counters.gauges["redirect"] = lambda: int(self.has_redirect)
+
+    @property
+    def commands(self) -> tuple[list[str], list[str]]:
+        """What withdraws the redirect, and what restores it; empty where there is none."""
+        if not self._plan.has_rules:
+            return [], []
+        return tool_command("withdraw", self._plan), tool_command("redirect", self._plan)
+
+    async def prepare(self) -> None:
+        """Puts the interface up, unless its addresses are there: then that is looked at later.
+
+        Raises:
+            NodeError: There is nothing to serve on, and why.
+        """
+        if not self._plan.has_interface or not find_gaps(self._plan):
+            return
+        report = await self._work("interface")
+        if not report.ok and find_gaps(self._plan):
+            raise NodeError(report.error, report.kind)
+        self._first_sweep_at = monotonic() + self._sync_s
+
+    async def start(self) -> None:
+        """Has queries steered here, and looks after interface and rules from then on."""
+        if not self._plan.has_interface and not self._plan.has_rules:
+            return
+        self._events.start(self._loop, self._note_route_event, self._note_rules_event)
+        if self._plan.has_rules:
+            await self._redirect()
+        self._watching = self._loop.create_task(self._watch())
+
+    async def leave(self) -> None:
+        """Takes the rules away; to be called while we still answer."""
+        await self.stop()
+        if self._plan.has_rules:
+            await self._work("withdraw", _TAKE_DOWN_S)
+            self.has_redirect = False
+
+    async def take_down(self) -> None:
+        """Takes the interface away, unless it is to stay."""
+        await self.stop()
+        if not self._keeps_interface:
+            await self._work("remove", _TAKE_DOWN_S)
+
+    async def stop(self) -> None:
+        """Looks after the node no more."""
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            self._events.close()
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    def _note_route_event(self) -> None:
+        self._news.set()
+
+    def _note_rules_event(self) -> None:
+        self._are_rules_doubtful = True
+        self._news.set()
+
+    async def _watch(self) -> None:
+        """Repairs at once what is gone, and checks everything now and then; never returns."""
+        sweep_at, retry_at, retry_s = self._first_sweep_at, -inf, _RETRY_S[0]
+        while True:
+            now = monotonic()
+            if now >= retry_at:
+                if await self._look(is_sweep=now >= sweep_at):
+                    retry_s = _RETRY_S[0]
+                else:
+                    retry_at, retry_s = monotonic() + retry_s, min(2 * retry_s, _RETRY_S[1])
+                if now >= sweep_at:
+                    sweep_at = now + self._sync_s
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), _LOOK_S)
+                await asyncio.sleep(_GATHER_S)
+            self._news.clear()
+
+    async def _look(self, *, is_sweep: bool) -> bool:
+        """Repairs what it finds wrong; returns whether everything stands."""
+        gaps = find_gaps(self._plan) if self._plan.has_interface else []
+        if gaps:
+            logger.warning("the interface is not as it should be: %s", ", ".join(gaps))
+            report = await self._work("interface")
+            self._counters.count_event("interface_repaired", int(report.ok))
+            return report.ok
+        are_doubtful, self._are_rules_doubtful = self._are_rules_doubtful, False
+        if not are_doubtful and not is_sweep:
+            return True
+        if (await self._work("check")).ok:
+            return True
+        return await self._repair()
+
+    async def _repair(self) -> bool:
+        logger.warning("the node is not as it should be: interface and rules are put up again")
+        is_well = True
+        if self._plan.has_interface:
+            is_well = (await self._work("interface")).ok
+            self._counters.count_event("interface_repaired", int(is_well))
+        if self._plan.has_rules:
+            is_well = await self._redirect() and is_well
+            self._counters.count_event("rules_repaired", int(self.has_redirect))
+        self._are_rules_doubtful = not is_well
+        return is_well
+
+    async def _redirect(self) -> bool:
+        self.has_redirect = (await self._work("redirect")).ok
+        self._are_rules_doubtful = not self.has_redirect
+        return self.has_redirect
+
+    async def _work(self, action: str, within_s: float = _PUT_UP_S) -> Report:
+        """Has the tool do something, and tells what came of it."""
+        async with self._working:
+            report = await run_tool(action, self._plan, within_s)
+        if action != "check":
+            self._tell(action, report)
+        return report
+
+    def _tell(self, action: str, report: Report) -> None:
+        for text in report.removed:
+            logger.info("removed: %s", text)
+        for text in report.notes:
+            if text not in self._told:
+                logger.info("%s", text)
+        self._told |= set(report.notes)
+        self._tell_failure(action, report)
+
+    def _tell_failure(self, action: str, report: Report) -> None:
+        if report.ok:
+            self.faults.pop(action, None)
+            return
+        errors = self._counters.setup_errors
+        errors[report.kind] = errors.get(report.kind, 0) + 1
+        if self.faults.get(action) != report.error:
+            self.faults[action] = report.error
+            logger.error("%s", report.error)
