@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from nodecache.cli import main
+from nodecache.keeper import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import nodecache
 from nodecache.commands.output import (
@@ -21,19 +22,27 @@ from nodecache.config.directives.table import DIRECTIVES
 from nodecache.config.flags import Flags, help_text, parse_flags
 from nodecache.config.model import Config
 from nodecache.config.values import nearest, printable, shown
-from nodecache.errors import ConfigError, Fault, SocketError
+from nodecache.errors import ConfigError, Fault, NodeError, SocketError
 from nodecache.loading import Source
+
+if TYPE_CHECKING:
+    from nodecache.channel import KeeperLink
 
 _COMMANDS_HELP = """
 Commands, in place of flags:
   nodecache check Corefile      says what is wrong in a Corefile or a ConfigMap, with exit codes
   nodecache explain Corefile    says in plain words what a Corefile comes to, defaults included
+  nodecache cleanup             takes rules, interface and files of nodecache off this node
+  nodecache probe               tells by its exit code whether this pod's nodecache serves
   nodecache help check          tells more about a command
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs nodecache with the given words, or those of the process; returns the exit code."""
+def main(argv: Sequence[str] | None = None, link: KeeperLink | None = None) -> int:
+    """Runs nodecache with the given words, or those of the process; returns the exit code.
+
+    ``link`` leads to the keeper, if one started us.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if words and not words[0].startswith("-"):
         return _run_command(words[0], words[1:])
@@ -49,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = source.load(is_first=True)
     except ConfigError as error:
         return _refuse(error.faults, source)
-    return _serve(config, source)
+    return _serve(config, source, link)
 
 
 def _run_command(name: str, words: list[str]) -> int:
@@ -72,6 +81,12 @@ def _explain(words: list[str]) -> int:
     return explain(words)
 
 
+def _cleanup(words: list[str]) -> int:
+    from nodecache.commands.cleanup import cleanup  # noqa: PLC0415 # see below
+
+    return cleanup(words)
+
+
 def _help(words: list[str]) -> int:
     """``nodecache help``, alone or with the name of a command."""
     if words:
@@ -82,6 +97,7 @@ def _help(words: list[str]) -> int:
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "check": _check,
+    "cleanup": _cleanup,
     "explain": _explain,
     "help": _help,
 }
@@ -119,11 +135,11 @@ def _refuse(faults: Sequence[Fault], source: Source) -> int:
     return EXIT_CONFIGURATION
 
 
-def _serve(config: Config, source: Source) -> int:
-    from nodecache.daemon import run  # noqa: PLC0415
+def _serve(config: Config, source: Source, link: KeeperLink | None) -> int:
+    from nodecache.life import run  # noqa: PLC0415
 
     try:
-        return run(config, source)
-    except SocketError as error:
+        return run(config, source, link)
+    except (SocketError, NodeError) as error:
         write_error(f"nodecache: {printable(str(error))}\n")
         return EXIT_MACHINE

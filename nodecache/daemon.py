@@ -12,24 +12,22 @@ import gc
 import logging
 import os
 import random
-import signal
 from array import array
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from nodecache.config.model import Config
+from nodecache.config.model import Address, Config
 from nodecache.counters import Counters
 from nodecache.engine.block import BlockState
 from nodecache.engine.forwarder import Forwarder
 from nodecache.engine.resolver import Resolver
 from nodecache.loading import Source, note_hosts
 from nodecache.net.forward import UpstreamShell
-from nodecache.net.selfcheck import make_probe
-from nodecache.net.sockets import raise_descriptor_limit
+from nodecache.net.listening import ListeningSockets
+from nodecache.net.selfcheck import ask_ourselves, make_probe
 from nodecache.serving.announcing import announce, announce_change
 from nodecache.serving.blocks import Blocks
 from nodecache.serving.listeners import Listeners
@@ -37,96 +35,60 @@ from nodecache.serving.loops import LoopWatch
 from nodecache.serving.pages import Pages
 from nodecache.serving.reloading import Reloader
 from nodecache.telemetry.errorlog import ErrorLog
-from nodecache.telemetry.loglines import configure_logging, flush_lines, set_debug
+from nodecache.telemetry.loglines import flush_lines, set_debug
 
 logger = logging.getLogger("nodecache")
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
 _TICK_S = 1.0
-_THREADS = 2
+# An answer to ourselves takes no longer, or we do not serve.
+_SELF_TEST_S = 1.0
 # node-cache gives its listeners 5 s to finish what they have.
 _GRACE_S = 5.0
 
 
-def run(config: Config, source: Source) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code.
-
-    Raises:
-        SocketError: An address to serve DNS on cannot be used.
-    """
-    configure_logging(config.log_format, logging.INFO)
-    raise_descriptor_limit()
-    _tune_collector()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, source))
-
-
-def _tune_collector() -> None:
-    """Has Python look for reference cycles less often.
-
-    A query makes none; with the default (every 700 new objects) the search took 8 % of a miss,
-    and one through all cached messages would hold up queries for milliseconds.
-    """
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Returns uvloop's factory, None for asyncio's own where uvloop does not exist."""
-    try:
-        import uvloop  # noqa: PLC0415 # platforms without it still serve
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-async def _serve(config: Config, source: Source) -> int:
-    loop = asyncio.get_running_loop()
-    # Reading files and importing is all there is to do aside; a thread more is 0.2 MB more.
-    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "aside"))
-    daemon = Daemon(config, source, loop)
-    stopping = asyncio.Event()
-    for number in _ENDING:
-        loop.add_signal_handler(number, stopping.set)
-    for number in (signal.SIGUSR1, signal.SIGHUP):
-        loop.add_signal_handler(number, daemon.reload)
-    try:
-        daemon.start()
-        await stopping.wait()
-        await daemon.lameduck()
-    finally:
-        await daemon.close()
-        for number in _ENDING:
-            # Everything is done: who asks again must not make it look like a crash.
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
-    return 0
-
-
 class Daemon:
-    """All parts of one running nodecache."""
+    """All parts of one running nodecache.
 
-    def __init__(self, config: Config, source: Source, loop: asyncio.AbstractEventLoop) -> None:
+    Attributes:
+        counters: Of everything.
+        blocks: The server blocks at work.
+        probe: A query that only this process knows (see net/selfcheck.py).
+        more_details: Returns what /ready should tell beside what is known here.
+        on_reload: Called when another configuration is in force.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        sockets: ListeningSockets,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.counters = self._counters = Counters()
+        self.probe = make_probe()
+        self.more_details: Callable[[], list[str]] = list
+        self.on_reload: Callable[[], None] = lambda: None
         self._config = config
         self._source = source
         self._loop = loop
-        self._counters = Counters()
         self._forwarder = Forwarder(self._counters, random.random, _message_ids().__next__)
         self._resolver = Resolver(
             self._forwarder, self._counters, random.random, config.max_inflight
         )
         self._shell = UpstreamShell(self._forwarder, loop, self._after)
-        self._blocks = Blocks(config.cache_octets, self._counters)
-        self._listeners = Listeners(self._resolver, self._counters, self._blocks, self._flush, loop)
+        self.blocks = self._blocks = Blocks(config.cache_octets, self._counters)
+        self._listeners = Listeners(
+            self._resolver, self._counters, self._blocks, self._flush, sockets, loop
+        )
         self._loops = LoopWatch(self._resolver, self._flush, loop)
         self._reloader = Reloader(source, config, self._go_over, self._counters)
-        probe = make_probe()
-        self._resolver.self_check = probe[2:]
+        self._resolver.self_check = self.probe[2:]
         self._pages = Pages(
             self._counters,
-            lambda: list(self._listeners.servers),
-            probe,
+            lambda: self.addresses,
+            self.probe,
             self._details,
+            sockets,
             loop,
             legacy_metrics=config.legacy_metrics,
         )
@@ -138,8 +100,13 @@ class Daemon:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._has_pidfile = False
 
-    def start(self) -> None:
-        """Opens all listeners and serves.
+    @property
+    def addresses(self) -> list[Address]:
+        """Where we serve DNS."""
+        return list(self._listeners.servers)
+
+    def prepare(self) -> None:
+        """Builds everything, and opens the listeners; nothing is read from them yet.
 
         Raises:
             SocketError: An address to serve DNS on cannot be used; nothing is left open.
@@ -147,12 +114,24 @@ class Daemon:
         self._loop.set_exception_handler(self._on_escaped_error)
         self._counters.setup_errors["configmap"] = int(self._source.has_left_out_kubedns)
         self._apply(self._config)
+
+    def start(self) -> None:
+        """Serves."""
+        self._listeners.start()
         self._tick_due = monotonic()
         self._tick()
         self._write_pidfile()
         announce(self._config, self._listeners.servers)
         for job in (self._reloader.run(), self._reloader.look_for_service()):
             self._keep(job)
+
+    async def ask_itself(self) -> list[str]:
+        """Returns what is wrong with our own listeners, as a stub would see it."""
+        return await ask_ourselves(self.addresses, self.probe, _SELF_TEST_S)
+
+    async def settle(self) -> None:
+        """Returns when every page has been opened, or has been tried once."""
+        await self._pages.settle()
 
     def reload(self) -> None:
         """Reads the configuration again soon; a wrong one changes nothing."""
@@ -167,6 +146,7 @@ class Daemon:
             self._config = before
             raise
         announce_change(config, before, self._listeners.servers)
+        self.on_reload()
         # What was replaced refers to itself here and there, and the collector comes by seldom: 77
         # KB would stay of each reload. It takes 4 ms.
         gc.collect()
@@ -201,7 +181,7 @@ class Daemon:
             details.append(f"a newer configuration is refused: {self._reloader.refusal}")
         if self._config.missing_service is not None:
             details.append(f"{self._config.missing_service.name} is not known yet")
-        return details
+        return details + self.more_details()
 
     def _flush(self) -> None:
         """After queries: sends what they have for the upstreams, and what is answered already."""
@@ -265,21 +245,35 @@ class Daemon:
         self._counters.panics += 1
         loop.default_exception_handler(context)
 
+    def say_leaving(self) -> None:
+        """Lets /ready say that we are about to go."""
+        self._pages.is_leaving = True
+
     async def lameduck(self) -> None:
         """Serves on for as long as the ``health`` directive asks."""
-        self._pages.is_leaving = True
         waits = [block.health.lameduck_s for block in self._config.blocks if block.health]
         if any(waits):
             logger.info("lameduck: serving on for %g s", max(waits))
             await asyncio.sleep(max(waits))
 
-    async def close(self) -> None:
-        """Stops taking queries, answers what is under way for a few seconds, and closes all."""
+    def yield_sockets(self) -> None:
+        """Leaves what comes, and what is queued, to a successor."""
+        self._listeners.yield_sockets()
+        self._pages.stop_accepting()
+
+    async def drain(self) -> None:
+        """Finishes what is under way, for a few seconds; other misses are refused meanwhile."""
+        self._resolver.refuse_misses()
+        await asyncio.gather(self._finish_pending(), self._listeners.drain_connections(_GRACE_S))
+
+    async def close(self, *, is_succeeded: bool = False) -> None:
+        """Answers what has arrived, and closes all; a successor's pidfile stays."""
         for task in list(self._tasks):
             task.cancel()
         self._loops.stop()
-        self._listeners.stop_reading_datagrams()  # first: its misses have to be waited for too
-        await asyncio.gather(self._finish_pending(), self._listeners.drain_connections(_GRACE_S))
+        if not is_succeeded:
+            self._resolver.refuse_misses()
+            self._listeners.stop_reading_datagrams()
         await self._pages.close()
         await self._shell.close()
         for timer in (self._tick_timer, self._resolver_timer):
@@ -288,7 +282,8 @@ class Daemon:
         self._listeners.close()
         for log in self._error_logs.values():
             log.finish()
-        self._remove_pidfile()
+        if not is_succeeded:
+            self._remove_pidfile()
 
     async def _finish_pending(self) -> None:
         deadline = monotonic() + _GRACE_S

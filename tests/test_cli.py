@@ -20,14 +20,15 @@ GOOD = ".:5305 {\n    bind 127.0.0.15\n    forward . 127.0.0.53:5300\n}\n"
 
 
 class FakeDaemon(ModuleType):
-    """Stands in for nodecache.daemon: keeps what it was told to run."""
+    """Stands in for nodecache.life: keeps what it was told to run."""
 
     def __init__(self) -> None:
-        super().__init__("nodecache.daemon")
+        super().__init__("nodecache.life")
         self.configs: list[Config] = []
         self.error: SocketError | None = None
 
-    def run(self, config: Config, source: Source) -> int:
+    def run(self, config: Config, source: Source, link: object) -> int:
+        assert link is None
         assert source.reader.exists(config.blocks[0].file)
         self.configs.append(config)
         if self.error:
@@ -38,7 +39,7 @@ class FakeDaemon(ModuleType):
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
     fake = FakeDaemon()
-    monkeypatch.setitem(sys.modules, "nodecache.daemon", fake)
+    monkeypatch.setitem(sys.modules, "nodecache.life", fake)
     return fake
 
 
@@ -288,6 +289,7 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert "  nodecache check Corefile " in out
     assert "  nodecache explain Corefile " in out
+    assert "  nodecache cleanup " in out
     assert err == ""
     assert main(["-help"]) == 0
     assert capsys.readouterr().out == out
@@ -299,9 +301,9 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "text"),
     [
         (["chekc", "Corefile"], "there is no command 'chekc'; did you mean 'check'?"),
-        (["serve"], "there is no command 'serve'; there are: check, explain, help"),
+        (["serve"], "there is no command 'serve'; there are: check, cleanup, explain, help"),
         (["help", "explian"], "there is no command 'explian'; did you mean 'explain'?"),
-        (["\x1b[2J"], "there is no command '\\x1b[2J'; there are: check, explain, help"),
+        (["\x1b[2J"], "there is no command '\\x1b[2J'; there are: check, cleanup, explain, help"),
     ],
 )
 def test_unknown_command_is_named(

@@ -36,6 +36,7 @@ STAND_IN = textwrap.dedent(
     from nodecache.config.model import Address
     from nodecache.counters import CacheSeries, Counters, QuerySeries, UpstreamSeries
     from nodecache.demo.server import serve
+    from nodecache.net.sockets import open_http
     from nodecache.telemetry.endpoints import Endpoints
 
     async def main():
@@ -48,7 +49,7 @@ STAND_IN = textwrap.dedent(
         upstream = UpstreamSeries("u")
         upstream.count_response(0, 0.1)
         counters.queries, counters.caches, counters.upstreams = [series], [cache], [upstream]
-        endpoints = Endpoints(counters, asyncio.get_running_loop())
+        endpoints = Endpoints(counters, asyncio.get_running_loop(), open_http)
         port = int(re.search(r"prometheus 127.0.0.1:(\\d+)", text)[1])
         await endpoints.start_metrics(Address("127.0.0.1", port))
         await serve("127.0.0.1", int(re.search(r"^cluster.local:(\\d+)", text, re.M)[1]))

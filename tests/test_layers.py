@@ -16,7 +16,7 @@ PACKAGE = "nodecache"
 
 # A unit is a module or folder right below nodecache/. It may import itself and lower layers.
 LAYERS = [
-    {"errors", "limits", "counters"},
+    {"errors", "limits", "counters", "channel"},
     {"wire", "config"},
     {"cache"},
     {"engine"},
@@ -24,12 +24,14 @@ LAYERS = [
     {"loading"},
     {"serving"},
     {"daemon"},
+    {"life"},
     {"commands"},
     {"cli"},
+    {"keeper"},
     {"__main__"},
 ]
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
-STANDALONE = {"keeper", "demo"}  # import nothing of ours, and nothing of ours imports them
+STANDALONE = {"demo"}  # import nothing of ours, and nothing of ours imports them
 
 PURE = {"errors", "limits", "counters", "wire", "config", "cache", "engine"}
 IMPURE_IMPORTS = {

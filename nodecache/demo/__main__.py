@@ -156,7 +156,7 @@ def daemon_flags(corefile: Path, setup_metrics: str) -> list[str]:
         *("-conf", str(corefile)),
         *("-basecorefile", str(corefile)),
         *("-metrics-listen-address", setup_metrics),
-        *("-setupinterface=false", "-setupiptables=false"),
+        *("-setupinterface=false", "-setupiptables=false", "-rundir="),
     ]
 
 

@@ -160,7 +160,7 @@ def daemon_command(corefile: Path, host: str, metrics_port: int) -> list[str]:
     """Returns the command line of the daemon as node-cache's users write it."""
     return [
         sys.executable, "-m", "nodecache", "-localip", host,
-        "-setupinterface=false", "-setupiptables=false",
+        "-setupinterface=false", "-setupiptables=false", "-keeper=false", "-rundir=",
         "-conf", str(corefile), "-basecorefile", str(corefile),
         "-metrics-listen-address", f"{host}:{metrics_port}",
     ]  # fmt: skip
