@@ -213,17 +213,25 @@ class Life:
     async def _come_forward(self) -> None:
         """Once we answer ourselves: waits for a successor, has queries steered here."""
         self._open_handover()
-        while complaints := await self._daemon.ask_itself():
-            logger.warning("not serving yet: %s", complaints[0])
-            await asyncio.sleep(_SELF_TEST_RETRY_S)
+        self._node.start()
+        await self._pass_self_test()
         if self._link is not None:
             self._loop.add_reader(self._link.fileno(), self._on_keeper_gone)
         self._tell_keeper()
         self._daemon.on_reload = self._tell_keeper
-        await self._node.start()
+        await self._node.redirect()
         self._note_serving()
         await self._daemon.settle()
         self._sockets.drop_unused()
+
+    async def _pass_self_test(self) -> None:
+        """Returns once we answer ourselves on every address."""
+        told = ""
+        while complaints := await self._daemon.ask_itself():
+            if complaints[0] != told:
+                told = complaints[0]
+                logger.warning("not serving yet: %s", told)
+            await asyncio.sleep(_SELF_TEST_RETRY_S)
 
     def _tell_keeper(self) -> None:
         if self._link is not None:
@@ -263,9 +271,16 @@ class Life:
                 (self._rundir / "serving").unlink()
 
     def _do(self, job: Coroutine[Any, Any, object]) -> None:
-        task = self._loop.create_task(_without_result(job))
+        task = self._loop.create_task(self._see_through(job))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+
+    async def _see_through(self, job: Coroutine[Any, Any, object]) -> None:
+        try:
+            await job
+        except Exception:
+            self._daemon.counters.panics += 1
+            logger.exception("serving goes on without what was under way")
 
     # What ends it.
 
@@ -393,7 +408,3 @@ def _take_history(history: Mapping[str, int], counters: Counters) -> None:
     counters.count_event("keeper_refused", history.get("refused", 0))
     counters.count_event("keeper_dropped", history.get("dropped", 0))
     counters.count_event("redirect_withdrawn", history.get("withdrawn", 0))
-
-
-async def _without_result(job: Coroutine[Any, Any, object]) -> None:
-    await job

@@ -40,8 +40,8 @@ def make_probe() -> bytes:
 async def ask_ourselves(addresses: Sequence[Address], probe: bytes, timeout_s: float) -> list[str]:
     """Returns what is wrong with our listeners, one sentence for each that did not answer.
 
-    Any response with the probe's ID is an answer, but REFUSED. All are asked at once, so the call takes little
-    more than ``timeout_s``. Wildcard addresses are asked through loopback.
+    Any response with the probe's ID is an answer, but REFUSED. All are asked at once, so the call
+    takes little more than ``timeout_s``. Wildcard addresses are asked through loopback.
 
     Args:
         addresses: Where we listen over UDP and TCP.

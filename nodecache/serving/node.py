@@ -49,8 +49,9 @@ class Node:
         self._events = Events()
         self._news = asyncio.Event()
         self._are_rules_doubtful = False
-        # Addresses that are there when we start may lack the rest: that is checked at once.
+        # Addresses that are there when we start may lack the rest: that is checked soon.
         self._first_sweep_at = -inf
+        self._sweep_at = inf
         self._working = asyncio.Lock()
         self._told: set[str] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -77,14 +78,17 @@ class Node:
             raise NodeError(report.error, report.kind)
         self._first_sweep_at = monotonic() + self._sync_s
 
-    async def start(self) -> None:
-        """Has queries steered here, and looks after interface and rules from then on."""
-        if not self._plan.has_interface and not self._plan.has_rules:
-            return
-        self._events.start(self._loop, self._note_route_event, self._note_rules_event)
+    def start(self) -> None:
+        """Looks after the interface from now on."""
+        if self._plan.has_interface or self._plan.has_rules:
+            self._events.start(self._loop, self._note_route_event, self._note_rules_event)
+            self._watching = self._loop.create_task(self._watch())
+
+    async def redirect(self) -> None:
+        """Has queries steered here, and looks after that, too."""
         if self._plan.has_rules:
             await self._redirect()
-        self._watching = self._loop.create_task(self._watch())
+        self._sweep_at = self._first_sweep_at
 
     async def leave(self) -> None:
         """Takes the rules away; to be called while we still answer."""
@@ -117,16 +121,16 @@ class Node:
 
     async def _watch(self) -> None:
         """Repairs at once what is gone, and checks everything now and then; never returns."""
-        sweep_at, retry_at, retry_s = self._first_sweep_at, -inf, _RETRY_S[0]
+        retry_at, retry_s = -inf, _RETRY_S[0]
         while True:
             now = monotonic()
             if now >= retry_at:
-                if await self._look(is_sweep=now >= sweep_at):
+                if await self._look(is_sweep=now >= self._sweep_at):
                     retry_s = _RETRY_S[0]
                 else:
                     retry_at, retry_s = monotonic() + retry_s, min(2 * retry_s, _RETRY_S[1])
-                if now >= sweep_at:
-                    sweep_at = now + self._sync_s
+                if now >= self._sweep_at:
+                    self._sweep_at = now + self._sync_s
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _LOOK_S)
                 await asyncio.sleep(_GATHER_S)
@@ -141,8 +145,8 @@ class Node:
             self._counters.count_event("interface_repaired", int(report.ok))
             return report.ok
         are_doubtful, self._are_rules_doubtful = self._are_rules_doubtful, False
-        if not are_doubtful and not is_sweep:
-            return True
+        if not (are_doubtful or is_sweep) or self._sweep_at == inf:
+            return True  # there is no rule to look after before ``redirect``
         if (await self._work("check")).ok:
             return True
         return await self._repair()
