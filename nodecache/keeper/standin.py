@@ -83,6 +83,16 @@ class StandIn:
         for name in list(self.held):
             self.release(name)
 
+    def stand_by(self, now: float) -> None:
+        """Begins to ask whether the successor answers; its sockets are not ours."""
+        self._away_since = None
+        self._watch.resume(now)
+
+    def is_deserted(self, now: float) -> bool:
+        """Whether a successor has not answered for so long that it must be gone."""
+        silence_s, _ = self._watch.longest_silence(now)
+        return self._watch.is_silent(now) and silence_s >= WITHDRAW_AFTER_S
+
     def on_gone(self, now: float) -> None:
         """The worker ended."""
         self._is_off = False

@@ -28,7 +28,9 @@ _MESSAGES_AT_ONCE = 4096
 EXIT_GOOD, EXIT_MACHINE, EXIT_CONFIGURATION = 0, 1, 2
 
 
-def supervise(run_worker: RunWorker, lines: Lines | None = None) -> int:
+def supervise(
+    run_worker: RunWorker, lines: Lines | None = None, *, stays_by: bool | None = None
+) -> int:
     """Runs workers until one ends for good or a signal ends the keeper; returns the exit code.
 
     Args:
@@ -36,19 +38,26 @@ def supervise(run_worker: RunWorker, lines: Lines | None = None) -> int:
             result is the exit code of that process: 0 ended as asked, 1 the machine refused
             something, 2 the configuration is wrong, anything else is a crash.
         lines: Where the log goes.
+        stays_by: Whether the keeper stays when a successor has taken over, to serve again should
+            nobody else; None to stay as PID 1 only. If that ended, the kubelet would start the
+            container again at once, which would then take over from its own successor.
 
     Changes signal dispositions and reaps every child of the process, so it is for a process of
     its own.
     """
-    return Keeper(run_worker, lines or Lines()).run()
+    if stays_by is None:
+        stays_by = os.getpid() == 1
+    return Keeper(run_worker, lines or Lines(), stays_by).run()
 
 
 class Keeper:
     """The parent of one worker at a time."""
 
-    def __init__(self, run_worker: RunWorker, lines: Lines) -> None:
+    def __init__(self, run_worker: RunWorker, lines: Lines, stays_by: bool) -> None:
         self._run_worker = run_worker
         self._lines = lines
+        self._stays_by = stays_by
+        self._is_standing_by = False
         self._signals = SignalPipe()
         self._stand_in = StandIn(lines)
         self._restarts = Restarts()
@@ -86,6 +95,12 @@ class Keeper:
         self._receive(now)
         self._reap(now)
         self._stand_in.turn(now)
+        if self._is_standing_by and self._stand_in.is_deserted(now):
+            self._lines.warning("the successor answers no more: serving again")
+            self._is_standing_by = False
+            self._stand_in.on_handed_over()  # lets go of what was being asked
+            self._stand_in.on_gone(now)
+            self._start_at = now
         worker = self._worker
         if worker is not None and worker.is_stuck(now) and self._stand_in.is_silent(now):
             self._lines.error("the worker does not answer and does not end either: killing it")
@@ -124,7 +139,7 @@ class Keeper:
             self._exit_by = now  # asked twice
         elif number in ENDING:
             self._lines.info(f"{signal.Signals(number).name} came while no worker ran: ending")
-            self._end(EXIT_GOOD, now, withdraw=True)
+            self._end(EXIT_GOOD, now, withdraw=not self._is_standing_by)
         elif number in (signal.SIGHUP, signal.SIGUSR1) and self._waits_for_configuration:
             self._start_at = now
 
@@ -201,7 +216,11 @@ class Keeper:
         worker.link.close()
         self._stand_in.on_gone(now)
         has_served = self._stand_in.has_served
-        if worker.has_handed_over or code == EXIT_GOOD:
+        if worker.has_handed_over and self._stays_by and self._exit_code is None:
+            self._lines.info("a successor serves: standing by until we are told to end")
+            self._is_standing_by = True
+            self._stand_in.stand_by(now)
+        elif worker.has_handed_over or code == EXIT_GOOD:
             self._end(code if code >= 0 else EXIT_MACHINE, now, withdraw=False)
         elif worker.has_left or worker.asked_at is not None:
             if code < 0:

@@ -71,6 +71,14 @@ class Watch:
         self._next_at = now
         self._is_on = True
 
+    def resume(self, now: float) -> None:
+        """Asks again at the same addresses, whoever answers there now."""
+        for target in self._targets:
+            target.answered_at = now
+        self.unanswered_since = None
+        self._next_at = now
+        self._is_on = True
+
     def stop(self) -> None:
         """Asks no more; what is known of the silence stays."""
         self._is_on = False

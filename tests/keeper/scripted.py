@@ -77,6 +77,8 @@ class Script:
             code = self.obey()
             if code is not None:
                 return code
+            if self.kind == "replaced" and self.has_handed_over:
+                return 0
 
     def listen(self) -> tuple[socket.socket, socket.socket]:
         """Takes the sockets that the keeper held, or makes them."""
@@ -165,7 +167,7 @@ def main() -> int:
     def run_worker(link: KeeperLink) -> int:
         return Script(kind, host, int(port), Path(folder), link).run()
 
-    return supervise(run_worker, Lines())
+    return supervise(run_worker, Lines(), stays_by=kind == "replaced" or None)
 
 
 if __name__ == "__main__":

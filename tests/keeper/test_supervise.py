@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,6 +178,58 @@ def test_handed_over_sockets_are_closed_and_nothing_is_touched(folder: Path) -> 
         assert bed.wait_for_end() == 1
         assert bed.lines("withdrawn") == bed.lines("restored") == []
         assert len(bed.lines("started")) == 1
+
+
+def test_keeper_that_stays_by_leaves_everything_to_the_successor(folder: Path) -> None:
+    with Bed("replaced", folder) as bed, successor(bed) as answered:
+        bed.worker()
+        bed.process.send_signal(signal.SIGUSR2)
+        bed.wait_for_log("standing by")
+        wait_until(lambda: len(answered) > 6, "the keeper's questions")
+        assert len(bed.lines("started")) == 1
+        bed.process.terminate()
+        assert bed.wait_for_end() == 0
+        assert bed.lines("withdrawn") == bed.lines("restored") == []
+
+
+def test_keeper_that_stays_by_serves_again_when_the_successor_is_gone(folder: Path) -> None:
+    with Bed("replaced", folder) as bed:
+        with successor(bed) as answered:
+            bed.worker()
+            bed.process.send_signal(signal.SIGUSR2)
+            wait_until(lambda: len(answered) > 2, "the keeper's questions")
+        bed.wait_for("serving", 2)
+        bed.wait_for_rcode(NOERROR)
+        assert "the successor answers no more: serving again" in bed.log()
+        assert bed.stop() == 0
+
+
+@contextlib.contextmanager
+def successor(bed: Bed) -> Iterator[list[bytes]]:
+    """Another server that answers at the same address meanwhile; yields what it was asked."""
+    asked: list[bytes] = []
+    is_over = threading.Event()
+
+    def serve() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0.05)
+            while not is_over.is_set() and sock.getsockname()[1] == 0:
+                with contextlib.suppress(OSError):  # until the worker has given it up
+                    sock.bind(bed.place)
+            while not is_over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    octets, client = sock.recvfrom(4096)
+                    asked.append(octets)
+                    sock.sendto(octets[:2] + b"\x81\x84" + octets[4:], client)
+
+    bed.wait_for("serving")
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def count_of_inet_sockets(pid: int) -> int:
