@@ -13,7 +13,7 @@ import pytest
 
 from nodecache.cli import main
 from nodecache.commands import cleanup
-from nodecache.host.plan import Backend, NodePlan
+from nodecache.config.node import Backend, NodePlan
 from nodecache.host.tool import Report
 from nodecache.net.handover import SOCKET_FILE, open_handover_socket
 from tests.daemon.servers import program

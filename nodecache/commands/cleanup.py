@@ -20,8 +20,8 @@ from nodecache.commands.output import (
 )
 from nodecache.commands.request import STAND_IN
 from nodecache.config.flags import Flags, parse_flags
+from nodecache.config.node import NodePlan
 from nodecache.config.values import printable
-from nodecache.host.plan import NodePlan
 from nodecache.host.tool import Report, run_tool
 from nodecache.net.handover import SOCKET_FILE
 

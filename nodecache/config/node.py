@@ -39,6 +39,16 @@ class NodePlan:
     has_interface: bool = True
     has_rules: bool = True
 
+    @property
+    def redirected(self) -> tuple[str, ...]:
+        """The addresses behind the first of each family: Services', where ``-localip`` has them."""
+        families = [":" in address for address in self.addresses]
+        return tuple(
+            address
+            for place, address in enumerate(self.addresses)
+            if families[place] in families[:place]
+        )
+
     def to_json(self) -> str:
         """Returns what ``from_json`` reads."""
         return json.dumps({**asdict(self), "backend": self.backend.value})

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
-from nodecache.host.plan import NodePlan
 
 if TYPE_CHECKING:
     from nodecache.host.rules import RulesReport
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _INSTALL_S = 10.0
 # Tear-down has 3 s in all; a held xtables lock must not use up more.
-_WITHDRAW_S = 2.5
+_WITHDRAW_S = 1.5
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,15}")
 _MOST_PORT = 65535
 _USAGE = "usage: python -m nodecache.host ACTION PLAN_JSON; ACTION is one of "
@@ -80,6 +80,14 @@ def _remove(plan: NodePlan, result: _Result) -> None:
     result.notes += report.notes
 
 
+def _recede(plan: NodePlan, result: _Result) -> None:
+    from nodecache.host import interface  # noqa: PLC0415
+
+    report = interface.recede(plan)
+    result.where = report.where
+    result.removed += report.removed
+
+
 def _redirect(plan: NodePlan, result: _Result) -> None:
     from nodecache.host import rules  # noqa: PLC0415
 
@@ -126,6 +134,7 @@ _ACTIONS: dict[str, tuple[_Step, ...]] = {
     "withdraw": (_withdraw,),
     "check": (_check_interface, _check_rules),
     "remove": (_remove,),
+    "recede": (_recede,),
     "down": (_withdraw, _remove),
     "cleanup": (_clean_rules, _remove),
 }

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nodecache.config.node import NodePlan
 from nodecache.host.flows import Version, addresses, flows
 from nodecache.host.leftovers import compose_rule, find_leftovers
-from nodecache.host.plan import NodePlan
 from nodecache.host.saved import SavedRule, SavedTable, parse_rule
 
 PREFIX = "NODECACHE-"

@@ -6,8 +6,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 
+from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
-from nodecache.host.plan import NodePlan
 
 Version = Literal[4, 6]
 VERSIONS: tuple[Version, ...] = (4, 6)

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
 from nodecache.host.links import DUMMY, IpAddress, Link, Links, Standing, open_links
-from nodecache.host.plan import NodePlan
 from nodecache.host.watch import find_gaps, is_local
 
 _LOOPBACK = "lo"
@@ -69,6 +69,18 @@ def remove(plan: NodePlan) -> InterfaceReport:
         NodeError: Kind "interface_check".
     """
     return _run(plan, _remove, "interface_check")
+
+
+def recede(plan: NodePlan) -> InterfaceReport:
+    """Leaves the local address alone on our link, for pods that name it, and takes Services' off.
+
+    Without rules a Service's address must not stay: processes of the node that ask that Service
+    would send from it, and some kube-proxies let that pass unmasked.
+
+    Raises:
+        NodeError: Kind "interface_check".
+    """
+    return _run(plan, _recede, "interface_check")
 
 
 def is_complete(plan: NodePlan) -> bool:
@@ -222,10 +234,20 @@ async def _remove(work: _Work) -> InterfaceReport:
         await work.links.delete(link)
         work.removed.append(f"interface {link.name}")
         return work.report(link.name)
+    return await _take_off(work, link, work.plan.addresses)
+
+
+async def _recede(work: _Work) -> InterfaceReport:
+    link = await work.links.find(work.plan.interface)
+    return await _take_off(work, link, work.plan.redirected)
+
+
+async def _take_off(work: _Work, link: Link | None, addresses: tuple[str, ...]) -> InterfaceReport:
+    """Takes addresses off a link, or off lo where there is none."""
     link = link or await work.links.find(_LOOPBACK)
     if link is None:
         return work.report("")
-    wanted = set(map(ip_address, work.plan.addresses))
+    wanted = set(map(ip_address, addresses))
     for found in await work.links.addresses():
         if found.index == link.index and found.address in wanted and found.is_host:
             await _remove_address(work, link, found)

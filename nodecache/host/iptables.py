@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodecache.config.node import Backend, NodePlan
 from nodecache.errors import NodeError
 from nodecache.host.chains import PREFIX, compose_install, compose_removal, is_complete
 from nodecache.host.flows import VERSIONS, Version, addresses
 from nodecache.host.leftovers import MARK
-from nodecache.host.plan import Backend, NodePlan
 from nodecache.host.programs import Deadline, Finished, fault, find, run
 from nodecache.host.saved import SavedTable, parse_table
 
@@ -24,6 +24,7 @@ VARIANTS = {Backend.IPTABLES_NFT: "nft", Backend.IPTABLES_LEGACY: "legacy"}
 INSTALL_ORDER = ("filter", "raw")
 REMOVE_ORDER = ("raw", "filter")
 
+_TRIAL = f"{PREFIX}TRIAL"
 _ATTEMPTS = 2
 _RESERVE_S = 0.5
 _NAMES = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
@@ -111,7 +112,7 @@ def remove(
         try:
             removed += _remove(plan, Tool(backend, version), deadline, has_known)
         except NodeError as raised:
-            error = raised
+            error = error or raised  # a wait for the lock leaves the next family no time
     if error is not None:
         raise error
     return removed
@@ -154,7 +155,20 @@ def probe(plan: NodePlan, backend: Backend, deadline: Deadline) -> str:
         finished = run([path, "-t", "raw"], deadline, keep=_is_ours)
         if not finished.is_good:
             return finished.complaint()
+        if error := _try_out(tool, deadline):
+            return str(error)
     return ""
+
+
+def _try_out(tool: Tool, deadline: Deadline) -> NodeError | None:
+    """Makes and deletes a chain, or returns why that cannot be done.
+
+    On a kernel whose nf_tables knows no tables, the nft variant prints empty ones and passes its
+    own --test: only a change tells. Nothing remains but an empty table, which we are to fill.
+    """
+    if tool.backend is not Backend.IPTABLES_NFT:
+        return None
+    return _restore(tool, f"*raw\n:{_TRIAL} - [0:0]\n-X {_TRIAL}\nCOMMIT\n", deadline)
 
 
 def _is_standing(plan: NodePlan, tool: Tool, deadline: Deadline) -> bool:

@@ -6,8 +6,8 @@ that differs from these in anything is somebody else's.
 
 from __future__ import annotations
 
+from nodecache.config.node import NodePlan
 from nodecache.host.flows import Flow, Version, addresses, flows
-from nodecache.host.plan import NodePlan
 from nodecache.host.saved import SavedRule, SavedTable, parse_rule
 
 MARK = "NodeLocal DNS Cache: "

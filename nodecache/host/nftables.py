@@ -12,9 +12,9 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
 from nodecache.host.flows import VERSIONS, Flow, Version, addresses, flows
-from nodecache.host.plan import NodePlan
 from nodecache.host.programs import Deadline, Finished, fault, find, run
 
 TABLE = "inet nodecache"

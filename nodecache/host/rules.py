@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodecache.config.node import Backend, NodePlan
 from nodecache.errors import NodeError
 from nodecache.host import iptables, nftables
 from nodecache.host.flows import VERSIONS, addresses
-from nodecache.host.plan import Backend, NodePlan
 from nodecache.host.programs import Deadline, find
 
 CHECK_LIMIT_S = 5.0

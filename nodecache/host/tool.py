@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
-from nodecache.host.plan import NodePlan
+from nodecache.config.node import NodePlan
 
 _FOLDER = str(Path(__file__).resolve().parents[2])  # where our own package is imported from
 # -P: a file such as json.py in the working directory must not be imported instead of Python's.
@@ -34,6 +34,7 @@ _LOOK_S = 0.005
 _KINDS = {
     "interface": "interface_add",
     "remove": "interface_check",
+    "recede": "interface_check",
     "check": "interface_check",
 }  # all others begin with the rules
 

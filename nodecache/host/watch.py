@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from nodecache.host.plan import NodePlan
+from nodecache.config.node import NodePlan
 
 # linux/netlink.h, rtnetlink.h and nfnetlink.h; Python knows none of them.
 _NETLINK_ROUTE = 0

@@ -46,9 +46,14 @@ _ACCEPT_RETRY_S = 1.0
 
 
 class _Line:
-    """A connection from a successor, on the loop."""
+    """A connection from a successor, on the loop.
+
+    Attributes:
+        has_heard: Something came over it.
+    """
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self.has_heard = False
         self._sock = sock
         self._loop = loop
 
@@ -70,9 +75,11 @@ class _Line:
     def _receive(self) -> bytes:
         held: list[int] = []
         try:
-            return receive_once(self._sock, held, 0)
+            octets = receive_once(self._sock, held, 0)
         finally:
             close_descriptors(held)
+        self.has_heard = True
+        return octets
 
     async def send(self, message: Message, descriptors: list[int]) -> None:
         """Sends one message; raises HandoverError if it cannot go out in time."""
@@ -236,7 +243,9 @@ class HandoverServer:
             if await line.receive(_CONFIRM_S) is not Word.SERVING:
                 raise HandoverError("it spoke out of turn")
         except HandoverError as error:
-            logger.warning("no hand-over, we go on: %s", error)
+            # Who only looks whether somebody is here, such as ``nodecache cleanup``, says nothing.
+            level = logging.WARNING if line.has_heard else logging.DEBUG
+            logger.log(level, "no hand-over, we go on: %s", error)
             line.say(Refusal(str(error)))
             return
         self._stop_listening()

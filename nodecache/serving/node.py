@@ -43,7 +43,7 @@ class Node:
         self.faults: dict[str, str] = {}
         self._plan = config.node
         self._sync_s = config.sync_interval_s
-        self._keeps_interface = config.skip_teardown or not config.node.has_interface
+        self._skips_teardown = config.skip_teardown
         self._counters = counters
         self._loop = loop
         self._events = Events()
@@ -98,10 +98,12 @@ class Node:
             self.has_redirect = False
 
     async def take_down(self) -> None:
-        """Takes the interface away, unless it is to stay."""
+        """Takes the interface away; with ``-skipteardown`` all of it but the local address."""
         await self.stop()
-        if not self._keeps_interface:
+        if self._plan.has_interface and not self._skips_teardown:
             await self._work("remove", _TAKE_DOWN_S)
+        elif self._plan.has_interface and self._plan.has_rules and self._plan.redirected:
+            await self._work("recede", _TAKE_DOWN_S)
 
     async def stop(self) -> None:
         """Looks after the node no more."""

@@ -12,11 +12,11 @@ from ipaddress import ip_address
 
 import pytest
 
+from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
 from nodecache.host import interface
 from nodecache.host.interface import InterfaceReport, ensure, remove
 from nodecache.host.links import IpAddress, Link, Standing
-from nodecache.host.plan import NodePlan
 
 LOCAL_IP, CLUSTER_IP, LOCAL_IP6 = "169.254.20.10", "10.96.0.10", "fd00::10"
 PLAN = NodePlan("nodelocaldns", (LOCAL_IP, CLUSTER_IP, LOCAL_IP6))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from nodecache.config.node import NodePlan
 from nodecache.host.flows import Version
 from nodecache.host.leftovers import find_leftovers, known_rules
-from nodecache.host.plan import NodePlan
 from nodecache.host.saved import parse_rule, parse_table
 
 PLAN = NodePlan("nodelocaldns", ("169.254.20.10", "fd00:0020::10"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nodecache.config.node import Backend, NodePlan
 from nodecache.errors import NodeError
 from nodecache.host import iptables, programs, rules
-from nodecache.host.plan import Backend, NodePlan
 from nodecache.host.programs import Deadline, Finished, fault, run
 
 PLAN = NodePlan("nodelocaldns", ("169.254.20.10",))

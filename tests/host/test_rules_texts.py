@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
 from nodecache.host import nftables
 from nodecache.host.chains import compose_install, compose_removal, is_complete, own_rules
 from nodecache.host.flows import VERSIONS, addresses
-from nodecache.host.plan import NodePlan
 from nodecache.host.saved import parse_table
 
 PLAN = NodePlan("nodelocaldns", ("169.254.20.10", "10.96.0.10", "fd00:20:0::10"))

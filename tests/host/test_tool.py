@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
 from nodecache.host import __main__ as program
 from nodecache.host import tool
-from nodecache.host.plan import NodePlan
 from nodecache.host.tool import Report, parse_report, run_tool, tool_command
 
 PATIENCE_S = 30.0
@@ -131,7 +131,7 @@ def test_command_runs_from_a_folder_with_hostile_modules(tmp_path: Path) -> None
 def test_command_imports_the_nodecache_that_made_it() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from nodecache.host.tool import *;"
-        "from nodecache.host.plan import NodePlan; print(tool_command('check', NodePlan('x', ())))"
+        "from nodecache.config.node import NodePlan as P; print(tool_command('check', P('x', ())))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(Path(tool.__file__).parents[2])],

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
+from nodecache.config.node import NodePlan
 from nodecache.host import watch
-from nodecache.host.plan import NodePlan
 from nodecache.host.watch import Events, find_gaps, is_local
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nodecache.host.plan import NodePlan
+from nodecache.config.node import NodePlan
 from nodecache.host.tool import Report, parse_report, tool_command
 from tests.daemon.processes import PATIENCE_S, wait_until
 from tests.daemon.servers import program
@@ -125,6 +125,15 @@ def test_existing_link_of_that_name_is_adopted_and_brought_up(kind: str) -> None
 
     assert len(run("remove").removed) == 3
     assert on("nodelocaldns") == ["192.0.2.1/24"]
+
+
+def test_who_recedes_leaves_the_local_addresses_alone() -> None:
+    ip("link", "add", PLAN.interface, "type", "bridge")
+    run("interface")
+    report = run("recede")
+    assert report.removed == (f"address {CLUSTER_IP} of {PLAN.interface}",)
+    assert on(PLAN.interface) == sorted([f"{LOCAL_IP}/32", f"{LOCAL_IP6}/128"])
+    assert run("recede").removed == ()
 
 
 def test_ipv6_serves_at_once_and_is_no_source_by_chance() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from nodecache.host.plan import Backend, NodePlan
+from nodecache.config.node import Backend, NodePlan
 from tests.daemon.processes import PATIENCE_S, Child, wait_until
 from tests.netns.test_pod import ip
 
@@ -34,7 +34,7 @@ ACT = """
 import dataclasses, json, sys
 from nodecache.errors import NodeError
 from nodecache.host import rules
-from nodecache.host.plan import NodePlan
+from nodecache.config.node import NodePlan
 plan = NodePlan.from_json(sys.argv[2])
 limits = [float(word) for word in sys.argv[3:]]
 try:

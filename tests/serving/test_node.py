@@ -214,11 +214,11 @@ def test_stop_withdraws_before_it_takes_the_interface_down(machine: Machine) -> 
     live(body)
 
 
-def test_skipteardown_leaves_the_interface_and_not_the_rules(machine: Machine) -> None:
+def test_skipteardown_leaves_the_local_address_alone(machine: Machine) -> None:
     async def body(node: Node) -> None:
         await node.leave()
         await node.take_down()
-        assert machine.actions == ["withdraw"]
+        assert machine.actions == ["withdraw", "recede"]
 
     live(body, replace(CONFIG, skip_teardown=True))
 
