@@ -165,13 +165,13 @@ def _like_node_cache(program: list[str], site: Site, corefile: str) -> list[str]
 def _nodecache(config: str) -> Callable[[Site], list[str]]:
     # Byte code is kept, as where it is installed: some machines for development turn that off.
     program = ["env", "-u", "PYTHONDONTWRITEBYTECODE", sys.executable, "-m", "nodecache"]
-    return lambda site: _like_node_cache(program, site, COREFILES[config])
+    return lambda site: [*_like_node_cache(program, site, COREFILES[config]), "-rundir="]
 
 
 def _nodecache_compiled(config: str) -> Callable[[Site], list[str]]:
     # -P: the sources in the current folder must not come first.
     program = ["env", f"PYTHONPATH={COMPILED}", sys.executable, "-P", "-m", "nodecache"]
-    return lambda site: _like_node_cache(program, site, COREFILES[config])
+    return lambda site: [*_like_node_cache(program, site, COREFILES[config]), "-rundir="]
 
 
 UNBOUND = """\
