@@ -84,7 +84,8 @@ class KeeperLink:
 
         Args:
             probe: A query that the worker answers whatever happens upstream; its ID is replaced.
-            addresses: Literals and ports where it answers over UDP.
+            addresses: Literals and ports where it answers over UDP. There it is asked, and there
+                queries are refused while it does not answer; at other held sockets they wait.
             withdraw: Command line that takes the redirect of queries away; empty without one.
             restore: Command line that puts it back.
         """

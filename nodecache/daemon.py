@@ -13,7 +13,7 @@ import logging
 import os
 import random
 from array import array
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -54,6 +54,7 @@ class Daemon:
         blocks: The server blocks at work.
         probe: A query that only this process knows (see net/selfcheck.py).
         more_details: Returns what /ready should tell beside what is known here.
+        elsewhere: Returns hosts whose queries lead to somebody else at present.
         on_reload: Called when another configuration is in force.
     """
 
@@ -67,6 +68,7 @@ class Daemon:
         self.counters = self._counters = Counters()
         self.probe = make_probe()
         self.more_details: Callable[[], list[str]] = list
+        self.elsewhere: Callable[[], Collection[str]] = tuple
         self.on_reload: Callable[[], None] = lambda: None
         self._config = config
         self._source = source
@@ -85,7 +87,7 @@ class Daemon:
         self._resolver.self_check = self.probe[2:]
         self._pages = Pages(
             self._counters,
-            lambda: self.addresses,
+            self._reachable,
             self.probe,
             self._details,
             sockets,
@@ -127,7 +129,7 @@ class Daemon:
 
     async def ask_itself(self) -> list[str]:
         """Returns what is wrong with our own listeners, as a stub would see it."""
-        return await ask_ourselves(self.addresses, self.probe, _SELF_TEST_S)
+        return await ask_ourselves(self._reachable(), self.probe, _SELF_TEST_S)
 
     async def settle(self) -> None:
         """Returns when every page has been opened, or has been tried once."""
@@ -136,6 +138,10 @@ class Daemon:
     def reload(self) -> None:
         """Reads the configuration again soon; a wrong one changes nothing."""
         self._reloader.ask()
+
+    def _reachable(self) -> list[Address]:
+        elsewhere = self.elsewhere()
+        return [address for address in self.addresses if address.host not in elsewhere]
 
     def _go_over(self, config: Config) -> None:
         """Serves another configuration. Raises SocketError; then everything is as it was."""
@@ -261,9 +267,14 @@ class Daemon:
         self._listeners.yield_sockets()
         self._pages.stop_accepting()
 
-    async def drain(self) -> None:
-        """Finishes what is under way, for a few seconds; other misses are refused meanwhile."""
-        self._resolver.refuse_misses()
+    async def drain(self, *, is_succeeded: bool = False) -> None:
+        """Finishes what is under way, for a few seconds.
+
+        Other misses are refused meanwhile, unless there is a successor: then they come over
+        connections that its clients keep, and are answered as ever.
+        """
+        if not is_succeeded:
+            self._resolver.refuse_misses()
         await asyncio.gather(self._finish_pending(), self._listeners.drain_connections(_GRACE_S))
 
     async def close(self, *, is_succeeded: bool = False) -> None:

@@ -160,6 +160,7 @@ class Life:
         self._daemon = Daemon(config, source, self._sockets, loop)
         self._node = Node(config, self._daemon.counters, loop)
         self._daemon.more_details = lambda: list(self._node.faults.values())
+        self._daemon.elsewhere = lambda: self._node.elsewhere
         if link is not None:
             _take_history(link.history, self._daemon.counters)
         self._warmth = Warmth(self._daemon.blocks, rundir)
@@ -214,11 +215,12 @@ class Life:
         """Once we answer ourselves: waits for a successor, has queries steered here."""
         self._open_handover()
         self._node.start()
-        await self._pass_self_test()
         if self._link is not None:
             self._loop.add_reader(self._link.fileno(), self._on_keeper_gone)
+        # Before the question to ourselves: a keeper that still refuses would answer in our place.
         self._tell_keeper()
         self._daemon.on_reload = self._tell_keeper
+        await self._pass_self_test()
         await self._node.redirect()
         self._note_serving()
         await self._daemon.settle()
@@ -234,9 +236,15 @@ class Life:
             await asyncio.sleep(_SELF_TEST_RETRY_S)
 
     def _tell_keeper(self) -> None:
+        """Says where we answer; not where queries come only by the redirect.
+
+        Who is refused there would turn to a next server that is us again, so those queries wait
+        until we answer or the redirect is withdrawn.
+        """
         if self._link is not None:
             withdraw, restore = self._node.commands
-            places = [(address.host, address.port) for address in self._daemon.addresses]
+            redirected = self._config.node.redirected if withdraw else ()
+            places = [(a.host, a.port) for a in self._daemon.addresses if a.host not in redirected]
             self._link.serving(self._daemon.probe, places, withdraw, restore)
 
     def _open_handover(self) -> None:
@@ -348,7 +356,7 @@ class Life:
             self._handover.close()
         if how is Leaving.HANDED_OVER:
             await self._node.stop()
-            await self._unless_in_haste(self._daemon.drain())
+            await self._unless_in_haste(self._daemon.drain(is_succeeded=True))
             await self._daemon.close(is_succeeded=True)
             self._sockets.close()
             return

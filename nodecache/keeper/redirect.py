@@ -43,6 +43,8 @@ class Redirect:
         self._commands = {False: list(withdraw), True: list(restore)} if both else {}
         if not self._is_wanted:
             self._is_wanted = self._stands = None
+            if self._errand is not None and not self._aim:
+                self._errand.kill()
 
     @property
     def is_settled(self) -> bool:
@@ -50,6 +52,11 @@ class Redirect:
         if self._errand is not None:
             return False
         return not self._commands or self._is_wanted in (None, self._stands)
+
+    def doubt(self) -> None:
+        """Takes it as unknown whether it was left withdrawn: workers put it back, too."""
+        if not self._stands:
+            self._stands = None
 
     def withdraw(self, why: str) -> None:
         """Has it withdrawn; ``why`` is for the log."""
@@ -96,7 +103,8 @@ class Redirect:
             return False
         self._errand = None
         complaint = errand.complaint(code)
-        self._stands = None if complaint else self._aim
+        # Without a wish, a worker has begun to see to it meanwhile.
+        self._stands = None if complaint or self._is_wanted is None else self._aim
         if not self._commands:
             return True
         if not complaint:

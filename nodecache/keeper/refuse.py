@@ -34,12 +34,14 @@ class Refuser:
     Attributes:
         refused: Queries answered.
         dropped: Messages that got no reply, because they are no queries.
+        places: Where queries are refused; elsewhere they wait.
         probe: The worker's own; what comes with its octets behind the ID is neither.
     """
 
     def __init__(self) -> None:
         self.refused = 0
         self.dropped = 0
+        self.places: set[str] = set()
         self.probe = b""
         self._connections: dict[int, _Connection] = {}
         self._udp_rests_until = 0.0
@@ -50,9 +52,12 @@ class Refuser:
         may_read = now >= self._udp_rests_until
         may_accept = now >= self._tcp_rests_until and self._make_room()
         for name, sock in held.items():
-            if name.startswith("udp ") and may_read:
+            kind, _, place = name.partition(" ")
+            if place not in self.places:
+                continue
+            if kind == "udp" and may_read:
                 yield sock.fileno(), select.POLLIN, self._datagrams_of(sock)
-            elif name.startswith("tcp ") and may_accept:
+            elif kind == "tcp" and may_accept:
                 yield sock.fileno(), select.POLLIN, self._connections_of(sock)
 
     def watched_connections(self) -> Iterable[Watched]:

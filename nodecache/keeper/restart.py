@@ -16,10 +16,12 @@ class Restarts:
 
     Attributes:
         count: Restarts so far.
+        in_vain: Workers in a row that ended before they served.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.in_vain = 0
         self._delay_s = 0.0
 
     def next_delay_s(self, served_at: float | None, now: float) -> float:
@@ -29,6 +31,7 @@ class Restarts:
             served_at: When the worker that crashed began to serve, monotonic seconds, or None.
             now: The same clock.
         """
+        self.in_vain = 0 if served_at is not None else self.in_vain + 1
         if served_at is not None and now - served_at >= _GOOD_LIFE_S:
             self._delay_s = 0.0
         delay = self._delay_s

@@ -64,6 +64,7 @@ class StandIn:
         self._away_since = None
         self._withdraw_because = ""
         self._refuser.probe = serving.probe
+        self._refuser.places = {_text(host, port) for host, port in serving.addresses}
         self._redirect.set_commands(serving.withdraw, serving.restore)
         self._watch.begin(serving.probe, serving.addresses, now)
 
@@ -93,12 +94,14 @@ class StandIn:
         silence_s, _ = self._watch.longest_silence(now)
         return self._watch.is_silent(now) and silence_s >= WITHDRAW_AFTER_S
 
-    def on_gone(self, now: float) -> None:
-        """The worker ended."""
+    def on_gone(self, now: float, *, had_served: bool = False) -> None:
+        """The worker ended; one that served may have put back what was withdrawn."""
         self._is_off = False
         if self._away_since is None:  # else it never served: still the same silence
             self._away_since = self._watch.unanswered_since or now
         self._watch.stop()
+        if had_served:
+            self._redirect.doubt()
 
     def withdraw_for(self, why: str) -> None:
         """Has the redirect withdrawn until a worker serves again."""
@@ -217,6 +220,13 @@ class StandIn:
         if self._withdraw_because:
             self._redirect.withdraw(self._withdraw_because)
         elif max(silence_s, self._away_s(now)) >= WITHDRAW_AFTER_S:
-            self._redirect.withdraw(f"no answer{' from ' + place if place else ''} for 2 s")
+            self._redirect.withdraw(
+                f"no answer{' from ' + place if place else ''} for {WITHDRAW_AFTER_S:g} s"
+            )
         elif self._watch.good_rounds >= _GOOD_ROUNDS and self._away_since is None:
             self._redirect.restore()
+
+
+def _text(host: str, port: int) -> str:
+    """Returns a place as the names of sockets have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

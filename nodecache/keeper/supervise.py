@@ -24,6 +24,8 @@ _TURN_OF_TROUBLE_S = 0.05
 # A keeper that slept longer than this between two turns was itself stopped or starved.
 _OWN_SLEEP_S = 1.0
 _END_WITHIN_S = 5.0
+# After so many restarts of workers that never served, the next one will not either.
+_RESTARTS_IN_VAIN = 4
 _MESSAGES_AT_ONCE = 4096
 EXIT_GOOD, EXIT_MACHINE, EXIT_CONFIGURATION = 0, 1, 2
 
@@ -214,7 +216,7 @@ class Keeper:
         self._receive(now)  # what it said before it died
         self._worker = None
         worker.link.close()
-        self._stand_in.on_gone(now)
+        self._stand_in.on_gone(now, had_served=worker.served_at is not None)
         has_served = self._stand_in.has_served
         if worker.has_handed_over and self._stays_by and self._exit_code is None:
             self._lines.info("a successor serves: standing by until we are told to end")
@@ -228,6 +230,9 @@ class Keeper:
             self._end(code if code > 0 else EXIT_MACHINE, now, withdraw=True)
         elif code in (EXIT_MACHINE, EXIT_CONFIGURATION) and not has_served:
             self._end(code, now, withdraw=False)
+        elif not has_served and self._restarts.in_vain >= _RESTARTS_IN_VAIN:
+            self._lines.error(f"the worker {describe_end(code)} before it served, as those before")
+            self._end(code if code > 0 else EXIT_MACHINE, now, withdraw=False)
         else:
             self._plan_restart(worker, code, now)
 

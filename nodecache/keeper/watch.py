@@ -15,9 +15,7 @@ INTERVAL_S = 0.5
 INTERVAL_OF_SILENCE_S = 0.25
 QUIET_S = 0.04
 SILENCE_S = 0.5
-WITHDRAW_AFTER_S = 2.0
-# A worker that just said that it serves has this long to show it before old silence counts again.
-_GRACE_S = 0.5
+WITHDRAW_AFTER_S = 1.0
 _HEADER_OCTETS = 12
 _QR = 0x80
 _IDS_KEPT = 8
@@ -43,7 +41,7 @@ class Watch:
     """Probes of one worker after the other.
 
     Attributes:
-        good_rounds: How many times in a row every address answered before the next probe.
+        good_rounds: How many times in a row an address answered before the next probe.
         unanswered_since: When the first probe was sent that nobody answered; None if there is none.
         quiet_until: Until then nobody but the worker may read its sockets.
     """
@@ -59,13 +57,9 @@ class Watch:
         self._is_on = False
 
     def begin(self, probe: bytes, addresses: Sequence[tuple[str, int]], now: float) -> None:
-        """Asks at these addresses from now on; times of answers at known ones are kept."""
-        before = {target.text: target.answered_at for target in self._targets}
+        """Asks at these addresses from now on; silence counts from now on, too."""
         self._probe = probe
         self._targets = [t for host, port in addresses for t in _targets_at(host, port, now)]
-        for target in self._targets:
-            known = before.get(target.text, now)
-            target.answered_at = max(known, now - WITHDRAW_AFTER_S + _GRACE_S)
         self.unanswered_since = None
         self.good_rounds = 0
         self._next_at = now
@@ -96,11 +90,14 @@ class Watch:
         return self._is_on and since is not None and now - since >= SILENCE_S
 
     def longest_silence(self, now: float) -> tuple[float, str]:
-        """Returns for how many seconds an address gave no answer, and which; (0, "") for none."""
+        """Returns for how many seconds no address answered, and which was the last to answer.
+
+        One that answers is enough: who lost an address repairs that. (0, "") without any address.
+        """
         if not self._targets:
             return 0.0, ""
-        worst = min(self._targets, key=lambda target: target.answered_at)
-        return now - worst.answered_at, worst.text
+        last = max(self._targets, key=lambda target: target.answered_at)
+        return now - last.answered_at, last.text
 
     def next_at(self) -> float | None:
         """Returns when ``step`` has to be called next; None if there is nothing to ask."""
@@ -115,7 +112,7 @@ class Watch:
         due = self.next_at()
         if due is None or now < due:
             return
-        is_good = all(target.has_answered for target in self._targets)
+        is_good = any(target.has_answered for target in self._targets)
         self.good_rounds = self.good_rounds + 1 if is_good and self._has_asked() else 0
         for target in self._targets:
             self._ask(target)

@@ -20,8 +20,8 @@ from nodecache.host.watch import Events, find_gaps
 logger = logging.getLogger("nodecache")
 
 _PUT_UP_S = 10.0
-# A stop must not wait longer for the node, whoever holds locks.
-_TAKE_DOWN_S = 3.0
+# A stop must not wait longer for each of rules and interface, whoever holds locks.
+_TAKE_DOWN_S = 4.0
 # Addresses are looked at this often, beside the kernel's own news of them.
 _LOOK_S = 0.5
 # News come in groups: who changes one thing changes the next.
@@ -57,6 +57,11 @@ class Node:
         self._watching: asyncio.Task[None] | None = None
         if config.node.has_rules:
             counters.gauges["redirect"] = lambda: int(self.has_redirect)
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """Addresses that lead to the cluster's DNS until our rules stand."""
+        return self._plan.redirected if self._plan.has_rules and not self.has_redirect else ()
 
     @property
     def commands(self) -> tuple[list[str], list[str]]:

@@ -21,6 +21,7 @@ from nodecache.keeper.supervise import supervise
 PROBE = bytes([0, 0, 0x78, *bytes(9)]) + b"a mark of its own"
 _PR_SET_CHILD_SUBREAPER = 36
 CONFIGURATION, CRASH = 2, 7
+_CODES = {"1": 1, "2": CONFIGURATION, "hopeless": CRASH}
 
 
 class Script:
@@ -44,8 +45,8 @@ class Script:
         restarts = self.link.history["restarts"]
         if self.kind == "raises" and not restarts:
             raise RuntimeError("a worker's own fault")
-        if self.kind in ("1", "2"):
-            return int(self.kind)
+        if self.kind in _CODES:
+            return _CODES[self.kind]
         if restarts and not (self.folder / "good").exists():
             if self.kind == "misconfigured":
                 return CONFIGURATION
@@ -62,6 +63,8 @@ class Script:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, lambda number, _frame: self.signals.append(number))
         udp, tcp = self.listen()
+        if self.kind == "two-faced":
+            self.listen_behind_the_redirect()
         self.link.serving(
             PROBE, [(self.host, self.port)], self.command("withdrawn"), self.command("restored")
         )
@@ -96,6 +99,12 @@ class Script:
             self.link.hold(full, sock)
             socks.append(sock)
         return socks[0], socks[1]
+
+    def listen_behind_the_redirect(self) -> None:
+        """Holds a socket that is not among the addresses that ``serving`` names."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((self.host, self.port + 1))
+        self.link.hold(f"udp {self.host}:{self.port + 1}", sock)
 
     def command(self, deed: str) -> list[str]:
         if self.kind == "clumsy":

@@ -134,3 +134,24 @@ def test_no_descriptor_left_does_not_make_the_keeper_spin(tmp_path: Path) -> Non
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_queries_that_come_by_the_redirect_wait_instead_of_being_refused(tmp_path: Path) -> None:
+    # Their stub's next server would be us again.
+    with Bed("two-faced", tmp_path) as bed:
+        bed.signal_worker(signal.SIGSTOP)
+        bed.wait_for_rcode(REFUSED)
+        local, bed.place = bed.place, (bed.place[0], bed.place[1] + 1)
+        assert bed.rcode(0.5) is None
+        bed.place = local
+        assert bed.rcode() == REFUSED
+        bed.signal_worker(signal.SIGCONT)
+        bed.wait_for_rcode(NOERROR)
+        assert bed.stop() == 0
+
+
+def test_worker_that_never_serves_is_given_up(tmp_path: Path) -> None:
+    with Bed("hopeless", tmp_path) as bed:
+        assert bed.wait_for_end() == 7
+        assert len(bed.lines("started")) == 5
+        assert "before it served, as those before" in bed.log()
