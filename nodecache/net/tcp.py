@@ -15,7 +15,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from math import inf
 
 from nodecache.config.model import Address
 from nodecache.counters import Counters
@@ -33,6 +32,7 @@ _ABORT_S = 1.0
 
 # A connection is closed at the end when nothing has come over it for this long.
 _QUIET_S = 0.2
+_NEVER_QUIET_S = 1.0
 
 # accept(2) hands over the error of a connection that died in the queue: the next may be well.
 _DIED_IN_QUEUE = frozenset(
@@ -115,20 +115,22 @@ class TcpServer:
         """Stops accepting, and closes each connection once its client has what it asked for.
 
         That is when nothing came for a moment: a query may be on its way already (RFC 7766 section
-        6.2.4 wants clients to ask again, not all do). Connections that wait to be accepted stay in
+        6.2.4 wants clients to ask again, not all do). Who never stops asking is closed in between
+        after a second. Connections that wait to be accepted stay in
         the socket, for a successor.
 
         Args:
             grace_s: Seconds after which connections with unanswered queries are aborted.
         """
         self.pause()
-        give_up_at = time.monotonic() + grace_s
-        while self._connections and time.monotonic() < give_up_at:
-            self._close_quiet(time.monotonic() - _QUIET_S)
+        now = time.monotonic()
+        never_quiet_at, give_up_at = now + _NEVER_QUIET_S, now + grace_s
+        while self._connections and now < give_up_at:
+            self._close_quiet(now - _QUIET_S if now < never_quiet_at else now)
             await self._wait_until_gone(_QUIET_S / 4)
+            now = time.monotonic()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
-        self._close_quiet(inf)
         for connection in list(self._connections):
             if not connection.is_closing:
                 connection.abort("tcp_shutdown")
