@@ -43,7 +43,9 @@ DIRECTIVE_TEXTS = {
     "acl": "Blocks queries by the client's address.",
     "dns64": "Makes AAAA records of A records; `64:ff9b::/96` is the default prefix.",
     "loadbalance": "Changes the order of addresses from reply to reply; `round_robin` by default.",
-    "cache": "Keeps responses; at most an hour by default, half an hour when they are negative.",
+    "cache": "Keeps responses; at most an hour by default, half an hour when they are negative."
+    " With `nxdomain_cut` an NXDOMAIN in these zones also answers all names below its own (RFC"
+    " 8020): right only where the upstream denies no name that has others below it.",
     "rewrite": "Changes questions on their way to the upstream, and the responses back.",
     "template": "Answers by a text of its own that is filled from the question.",
     "hosts": "Answers from a file such as `/etc/hosts`, which is the default.",
@@ -57,6 +59,7 @@ LIMIT_TEXTS = {
     "PORT": "every port",
     "CACHE_OCTETS": "`-cache-size`",
     "MAX_INFLIGHT": "`-max-inflight`",
+    "CLIENT_SHARE": "`-client-share`",
     "SYNC_INTERVAL_S": "`-syncinterval`",
     "CACHE_TTL_S": "`cache`: TTL, also of `success` and `denial` (there 1800 is the default)",
     "CACHE_MIN_TTL_S": "`cache`: MINTTL of `success` and `denial`",
@@ -70,6 +73,8 @@ LIMIT_TEXTS = {
     "UPSTREAM_COUNT": "`forward`: number of TO",
     "MAX_FAILS": "`forward`: `max_fails`",
     "MAX_CONCURRENT": "`forward`: `max_concurrent`",
+    "MAX_RATE": "`forward`: `max_rate`",
+    "MAX_CONNS": "`forward`: `max_conns`",
     "IDLE_CONNECTIONS": "`forward`: `max_idle_conns`",
     "CONNECT_ATTEMPTS": "`forward`: `max_connect_attempts`",
     "CONNECTION_AGE_S": "`forward`: `max_age`",

@@ -18,6 +18,10 @@ SIZE_BOUNDS_OCTETS = (
 _MOST_COUNTED_TYPE = 255
 OTHER_TYPE = 0
 HEALTH_BOUNDS_S = tuple(0.00025 * 10**k for k in range(5))
+_LABELS_BELOW_ZONE = 2  # "default.svc" below cluster.local, "compute.internal" below the root
+_MOST_SUFFIXES = 48
+_MOST_CANDIDATES = 256
+_RESPONSES_FOR_A_PLACE = 100
 
 
 class Histogram:
@@ -36,6 +40,50 @@ class Histogram:
         self.total += value * times
 
 
+class NxdomainSeries:
+    """NXDOMAIN responses sent, by how the QNAME ends: what search lists cost.
+
+    A suffix is the block's zone and two labels before it. It counts by itself from its hundredth
+    response on, if one of 48 places is left; before that, responses count for the zone alone. So
+    names that are asked now and then make no series, and nobody can make many.
+
+    Attributes:
+        by_zone: Zone with final dot -> responses that no suffix has.
+        by_suffix: Suffix in wire format and lower case -> responses.
+    """
+
+    __slots__ = ("_candidates", "by_suffix", "by_zone")
+
+    def __init__(self) -> None:
+        self.by_zone: dict[str, int] = {}
+        self.by_suffix: dict[bytes, int] = {}
+        self._candidates: dict[bytes, int] = {}
+
+    def count(self, zone: str, suffix: bytes, times: int) -> None:
+        """Counts responses; ``suffix`` is b"" for names right below the zone."""
+        if suffix in self.by_suffix:
+            self.by_suffix[suffix] += times
+            return
+        self.by_zone[zone] = self.by_zone.get(zone, 0) + times
+        if suffix and len(self.by_suffix) < _MOST_SUFFIXES:
+            self._consider(suffix, times)
+
+    def _consider(self, suffix: bytes, times: int) -> None:
+        """Gives ``suffix`` a place of its own once it has come often enough."""
+        candidates = self._candidates
+        seen = candidates.pop(suffix, 0) + times
+        if seen >= _RESPONSES_FOR_A_PLACE:
+            self.by_suffix[suffix] = 0
+            return
+        if len(candidates) >= _MOST_CANDIDATES:
+            # Misra and Gries: those that came once go, what comes again and again stays ahead. Each
+            # count taken here was given by a response, so this costs each response a constant.
+            candidates = {each: count - 1 for each, count in candidates.items() if count > 1}
+            self._candidates = candidates
+        if len(candidates) < _MOST_CANDIDATES:
+            candidates[suffix] = seen
+
+
 class QuerySeries:
     """What was asked and answered: one per server, zone, transport and address family.
 
@@ -47,12 +95,14 @@ class QuerySeries:
         requests: QTYPE -> queries; OTHER_TYPE for all above 255.
         responses: (RCODE, plugin) -> responses.
         do_requests: Queries with DO set.
+        nxdomains: What ``count_nxdomain`` counts, for all servers together.
     """
 
     __slots__ = (
         "do_requests",
         "durations",
         "family",
+        "nxdomains",
         "proto",
         "request_sizes",
         "requests",
@@ -60,6 +110,7 @@ class QuerySeries:
         "responses",
         "server",
         "zone",
+        "zone_labels",
     )
 
     def __init__(self, server: str, zone: str, proto: str, family: str) -> None:
@@ -73,6 +124,8 @@ class QuerySeries:
         self.durations = Histogram(DURATION_BOUNDS_S)
         self.request_sizes = Histogram(SIZE_BOUNDS_OCTETS)
         self.response_sizes = Histogram(SIZE_BOUNDS_OCTETS)
+        self.nxdomains = NxdomainSeries()
+        self.zone_labels = zone.rstrip(".").count(".") + 1 if zone != "." else 0
 
     def count_query(self, qtype: int, octets: int, wants_dnssec: bool, times: int = 1) -> None:
         """Counts queries of ``octets`` length; types above 255 count as one, so this is bounded."""
@@ -92,6 +145,19 @@ class QuerySeries:
         sizes = self.response_sizes
         sizes.counts[bisect_left(SIZE_BOUNDS_OCTETS, octets)] += times
         sizes.total += octets * times
+
+    def count_nxdomain(self, octets: bytes, times: int = 1) -> None:
+        """Counts NXDOMAIN responses; ``octets`` begin with the QNAME in lower case."""
+        starts, position = [], 0
+        while octets[position]:
+            starts.append(position)
+            position += octets[position] + 1
+        # The first label is what was looked for: it is in no suffix.
+        first = max(1, len(starts) - self.zone_labels - _LABELS_BELOW_ZONE)
+        suffix = b""
+        if len(starts) - first > self.zone_labels:
+            suffix = octets[starts[first] : position + 1]
+        self.nxdomains.count(self.zone, suffix, times)
 
 
 class CacheSeries:
@@ -135,13 +201,20 @@ class CacheSeries:
 
 
 class UpstreamSeries:
-    """What one upstream was asked, labelled ``to`` ("10.96.0.10:53")."""
+    """What one upstream was asked, labelled ``to`` ("10.96.0.10:53").
+
+    Attributes:
+        paced: Queries that waited for their turn.
+        left_out: Hedges, probes, and questions about what could be served, left out.
+    """
 
     __slots__ = (
         "connections",
         "dialled",
         "durations",
         "healthcheck_failures",
+        "left_out",
+        "paced",
         "reused",
         "to",
     )
@@ -150,6 +223,8 @@ class UpstreamSeries:
         self.to = to
         self.durations: dict[int, Histogram] = {}
         self.healthcheck_failures = 0
+        self.left_out = 0
+        self.paced = 0
         self.reused: dict[str, int] = {}
         self.dialled: dict[str, int] = {}
         self.connections: dict[str, int] = {}
@@ -168,6 +243,7 @@ class Counters:
     Attributes:
         queries, caches, upstreams: One object per label set, in order of creation.
         drops: Reason -> messages that deliberately got no reply.
+        nxdomains: NXDOMAIN responses, by suffix.
         events: Name -> count, exported as nodecache_<name>_total (coalesced, hedged, ...).
         gauges: Name -> function read at scrape time, exported as nodecache_<name>.
         receive_drops: Server -> datagrams that the kernel dropped at its full UDP queues.
@@ -204,6 +280,7 @@ class Counters:
         "hosts_entries",
         "loop_lag",
         "max_concurrent_rejects",
+        "nxdomains",
         "panics",
         "plugins",
         "queries",
@@ -218,6 +295,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.queries: list[QuerySeries] = []
+        self.nxdomains = NxdomainSeries()
         self.caches: list[CacheSeries] = []
         self.upstreams: list[UpstreamSeries] = []
         self.drops: dict[str, int] = {}
@@ -250,6 +328,7 @@ class Counters:
         series = self._query_index.get(labels)
         if series is None:
             series = self._query_index[labels] = QuerySeries(server, zone, proto, family)
+            series.nxdomains = self.nxdomains
             self.queries.append(series)
         return series
 

@@ -75,7 +75,11 @@ class Daemon:
         self._loop = loop
         self._forwarder = Forwarder(self._counters, random.random, _message_ids().__next__)
         self._resolver = Resolver(
-            self._forwarder, self._counters, random.random, config.max_inflight
+            self._forwarder,
+            self._counters,
+            random.random,
+            config.max_inflight,
+            config.client_share,
         )
         self._shell = UpstreamShell(self._forwarder, loop, self._after)
         self.blocks = self._blocks = Blocks(config.cache_octets, self._counters)

@@ -36,6 +36,7 @@ _MIB = 1024 * 1024
 PORT = Limit(53, 1, 65_535, "as a port", "16 bits")
 CACHE_OCTETS = Limit(32 * _MIB, _MIB, 65_536 * _MIB, "octets", "memory of a node")
 MAX_INFLIGHT = Limit(10_000, 1, 1_000_000, "exchanges", "memory of a node")
+CLIENT_SHARE = Limit(20, 1, 100, "per cent", "100 sets no limit")
 SYNC_INTERVAL_S = Limit(60, 1, _DAY_S, "seconds", "node-cache's own default is 60")
 
 CACHE_TTL_S = Limit(3600, 1, _WEEK_S, "seconds", "RFC 8767 section 4 advises a week at most")
@@ -51,6 +52,8 @@ VERIFY_TIMEOUT_S = Limit(0.4, 0.001, 5, "seconds", "stub resolvers give up after
 UPSTREAM_COUNT = Limit(1, 1, 15, "upstreams", "the bound of CoreDNS")
 MAX_FAILS = Limit(2, 0, 2**32 - 1, "failures", "0 never takes an upstream for down")
 MAX_CONCURRENT = Limit(0, 0, 2**31 - 1, "exchanges", "0 sets no limit")
+MAX_RATE = Limit(0, 0, 1_000_000, "queries a second", "0 sets no limit")
+MAX_CONNS = Limit(0, 0, 64, "connections", "0 chooses 64, the most to one upstream")
 IDLE_CONNECTIONS = Limit(0, 0, 65_535, "connections", "0 sets no limit")
 CONNECT_ATTEMPTS = Limit(0, 0, 1000, "attempts", "0 sets no limit")
 CONNECTION_AGE_S = Limit(0, 0, _WEEK_S, "seconds", "0 chooses about 30")

@@ -105,11 +105,14 @@ def test_every_option_of_the_cache_is_told(explain: Explain) -> None:
         "    servfail 0",
         "    serve_stale 36h verify 1s",
         "    keepttl",
+        "    nxdomain_cut cluster.local a.example",
         "}",
     )
     assert row(text, "cache") == "names below a.example."
     assert row(text, "positive") == "for 5 min at most, 5 s at least; 500 responses"
     assert "\n                but not names below b.example.\n" in text
+    cuts = "in cluster.local., a.example. an NXDOMAIN also answers all names below its own"
+    assert f"\n                {cuts}\n" in text
     assert row(text, "ahead") == "nothing is refreshed before its TTL is over"
     assert row(text, "failures") == "are not kept"
     assert row(text, "stale") == (
@@ -175,6 +178,8 @@ def test_every_option_of_forward_is_told(explain: Explain) -> None:
         "    expire 5s",
         "    max_age 1m",
         "    max_idle_conns 4",
+        "    max_conns 20",
+        "    max_rate 500",
         "    max_concurrent 100",
         "    max_connect_attempts 3",
         "    read_timeout 500ms",
@@ -203,8 +208,10 @@ def test_every_option_of_forward_is_told(explain: Explain) -> None:
     )
     assert row(text, "all down") == "SERVFAIL at once"
     assert rows(text, "connections")[0] == (
-        "closed after 5 s idle, replaced after 1 min, at most 4 idle"
+        "20 to each at most over TCP or TLS, closed after 5 s idle, replaced after 1 min,"
+        " at most 4 idle"
     )
+    assert row(text, "pace").startswith("500 queries a second to each, then what has expired")
     assert rows(text, "down")[1] == "never, whatever fails"
 
 
@@ -334,6 +341,7 @@ def test_what_holds_for_all_is_told_with_its_defaults(folder: Path, explain: Exp
     assert row(text, "in flight") == (
         "10000 exchanges with upstreams at a time, then REFUSED (default)"
     )
+    assert row(text, "one client") == "may add 200 when 500 are in flight, then REFUSED (default)"
     assert rows(text, "metrics")[-1] == "http://0.0.0.0:9353/metrics (default)"
     assert row(text, "pidfile") == "none (default)"
     assert row(text, "reads") == "Corefile, more"
@@ -347,6 +355,7 @@ def test_flags_show_in_what_holds_for_all(explain: Explain) -> None:
     flags = (
         *("-localip", "10.0.0.1,::1", "-setupinterface=false", "-setupiptables=false"),
         *("-cache-size", "1500KiB", "-nxdomain-scope", "all", "-max-inflight", "5"),
+        *("-client-share", "100"),
         *("-metrics-listen-address=", "-watch=false", "-log-format", "json", "-pidfile", "pid"),
     )
     text = explain("bind __PILLAR__LOCAL__DNS__", flags=flags)
@@ -355,6 +364,7 @@ def test_flags_show_in_what_holds_for_all(explain: Explain) -> None:
     assert row(text, "caches") == "1500 KiB for all server blocks together"
     assert row(text, "NXDOMAIN") == "for one type answers every type of all names"
     assert row(text, "in flight") == "5 exchanges with upstreams at a time, then REFUSED"
+    assert row(text, "one client") == "may have all of them"
     assert rows(text, "metrics")[-1] == "nowhere"
     assert rows(text, "log")[-1] == "to standard error, as json"
     assert row(text, "pidfile") == "pid"

@@ -26,6 +26,8 @@ def carry_over(
         was_protected = message.is_protected
         if message.kind is Kind.FAILURE or not holds(message.key):
             continue
+        if message.covers_all_types:
+            message.covers_all_types = new.covers_all_types(message.key[:-5])
         if rebound(message, new.policy, now):
             new.admit(message, now)
             if was_protected and message.partition is not None:

@@ -105,8 +105,8 @@ def refresh_lead_s(ttl_s: float, percentage: int, jitter: float) -> float:
         percentage: Part of it that may remain, 10 to 90.
         jitter: In [0, 1): up to a third more, so that nodes do not refresh together.
     """
-    lead_s = ttl_s * percentage / 100 * (1 + jitter / 3)
-    return min(max(lead_s, min(LEAST_REFRESH_LEAD_S, ttl_s / 2)), ttl_s * MOST_REFRESH_LEAD)
+    lead_s = max(ttl_s * percentage / 100, min(LEAST_REFRESH_LEAD_S, ttl_s / 2))
+    return min(lead_s * (1 + jitter / 3), ttl_s * MOST_REFRESH_LEAD)
 
 
 def _bounded(ttl_s: int, floor_s: int, cap_s: int) -> float:

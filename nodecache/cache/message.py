@@ -35,6 +35,9 @@ class Dependent(Protocol):
     def leave(self) -> None:
         """Stops being served."""
 
+    def untold_hits(self) -> int:
+        """Returns its hits that the message does not know of yet."""
+
 
 class Message:
     """A response under its key, without ID, question and OPT record.
@@ -47,7 +50,7 @@ class Message:
         counts: ANCOUNT, NSCOUNT, ARCOUNT.
         pieces: The records, cut at their TTLs.
         records_octets: Length of the records with their TTLs.
-        size_octets: What it takes from the budget.
+        size_octets: What it takes from the budget, without records that it shares (shared.py).
         ttl_s: Lifetime, and the TTL at the start.
         stored_at, expires_at: Monotonic seconds.
         keep_until: End of the time that it may be served stale; expires_at if it may not.
@@ -101,14 +104,7 @@ class Message:
         self.flags = flags
         self.rcode = flags & 0xF
         self.counts = counts
-        self.pieces = pieces
-        self.records_octets = sum(map(len, pieces)) + 4 * len(pieces) - 4
-        self.size_octets = (
-            MESSAGE_OVERHEAD_OCTETS
-            + PIECE_OVERHEAD_OCTETS * len(pieces)
-            + self.records_octets
-            + 2 * len(key)
-        )
+        self.replace_records(pieces)
         self.ttl_s = ttl_s
         self.stored_at = now
         self.expires_at = self.keep_until = now + ttl_s
@@ -121,6 +117,18 @@ class Message:
         self.packets: tuple[Dependent, ...] = ()
         self.partition: Table | None = None
         self.is_protected = False
+
+    def shares_records(self) -> bool:
+        """Whether many have the same records: a negative response without an alias in front."""
+        return not self.counts[0] and (self.kind is Kind.NXDOMAIN or self.kind is Kind.NODATA)
+
+    def replace_records(self, pieces: tuple[bytes, ...]) -> None:
+        """Sets the records; while it is in no table."""
+        self.pieces = pieces
+        self.records_octets = sum(map(len, pieces)) + 4 * len(pieces) - 4
+        self.size_octets = MESSAGE_OVERHEAD_OCTETS + 2 * len(self.key)
+        if not self.shares_records():
+            self.size_octets += self.records_octets + PIECE_OVERHEAD_OCTETS * len(pieces)
 
     def records(self, now: float) -> bytes:
         """Returns the records with the TTL that remains at ``now``, 0 when expired."""

@@ -21,11 +21,13 @@ from typing import Any
 from nodecache.cache.lifetime import LEAST_PACKET_TTL_S, Kind
 from nodecache.cache.message import Message
 from nodecache.counters import DURATION_BOUNDS_S, CacheSeries, Histogram, QuerySeries
-from nodecache.wire.const import U32
+from nodecache.wire.const import HEADER_OCTETS, NXDOMAIN, U32
 from nodecache.wire.query import Query
 
 # What a packet costs besides key and reply, measured by tests/cache/test_memory.py.
 PACKET_OVERHEAD_OCTETS = 480
+
+_QNAME_AT = HEADER_OCTETS - 2  # in a key
 
 
 class Packet:
@@ -86,6 +88,10 @@ class Packet:
         """Stops being served, because its message has left."""
         if self.cache is not None:
             self.cache.forget(self)
+
+    def untold_hits(self) -> int:
+        """Returns its hits that the message does not know of yet."""
+        return self.hits - self.told
 
 
 class PacketCache:
@@ -215,6 +221,8 @@ class PacketCache:
         message, queries, caches = packet.message, packet.queries, packet.caches
         queries.count_query(packet.qtype, len(packet.key) + 2, packet.wants_dnssec, hits)
         queries.count_response(message.rcode, "cache", len(packet.reply) + 2, hits)
+        if message.rcode == NXDOMAIN:
+            queries.count_nxdomain(packet.key[_QNAME_AT:], hits)
         self._hits[queries] = self._hits.get(queries, 0) + hits
         caches.requests += hits
         caches.packet_hits += hits

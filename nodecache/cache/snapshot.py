@@ -35,7 +35,7 @@ from nodecache.cache.message import NEVER, Message
 from nodecache.cache.store import MessageCache
 from nodecache.errors import SnapshotError
 from nodecache.wire.const import HEADER_OCTETS, MAX_MESSAGE_OCTETS
-from nodecache.wire.query import is_below, name_end
+from nodecache.wire.query import name_end
 from nodecache.wire.response import scan_response
 
 # Changes with the layout, and with the meaning of anything in it.
@@ -358,7 +358,7 @@ def _rebuild(
     message.covers_all_types = (
         bool(marks & _COVERS_ALL_TYPES)
         and covers_all_types(kind, response)
-        and is_below(key[:-5], cache.nxdomain_zone)
+        and cache.covers_all_types(key[:-5])
     )
     message.hits = hits
     message.hit_at = hit_at if stored_at <= hit_at <= now else stored_at

@@ -2,14 +2,15 @@
 
 Invariants:
 - A message is in ``MessageCache`` tables exactly while ``message.partition`` is set.
-- ``Budget.octets`` is the sum of ``size_octets`` of all such messages, and after ``admit`` it is
-  at most ``Budget.limit_octets``.
+- ``Budget.octets`` is the sum of ``size_octets`` of all such messages, and of the records that
+  they share, each set once; after ``admit`` it is at most ``Budget.limit_octets``.
 - A partition holds at most its capacity of messages, the protected segment at most four fifths.
 - What may not be served any more goes before anything that may; when octets lack, what may only
   be served stale goes next. Of the rest, what was not hit since its admission (probation) goes
   before what was (protected), the longest unused first; but where the protected ones hold more
   than four fifths, the longest unused of them goes, or new names could not stay at all.
 - One covering NXDOMAIN for each name, class and flags: a newer one takes the place of the older.
+- What cuts (cut.py) covers all types of its name, and nothing newer says that a name below exists.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from collections import OrderedDict
 
 from cachetools import LRUCache
 
+from nodecache.cache.cut import Cuts
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import Message
+from nodecache.cache.shared import SharedRecords
 from nodecache.config.model import CachePolicy
+from nodecache.wire.const import TYPE_A, TYPE_AAAA, U16
+from nodecache.wire.query import is_below
 
 _PROTECTED_FIFTHS = 4
 # One call of expire() may take this many messages: about 2 ms, so that ten thousand names which
@@ -116,6 +121,7 @@ class Budget:
         self.limit_octets = limit_octets
         self.octets = 0
         self.partitions: list[Partition] = []
+        self.shared_records = SharedRecords()
         # Heaps. What left early stays in them until its time comes or they are compacted.
         self._expiring: list[_Expiry] = []
         self._stale: list[_Expiry] = []
@@ -214,6 +220,7 @@ class MessageCache:
         self._budget = budget
         self._messages: dict[bytes, Message] = {}
         self._nxdomains: dict[bytes, Message] = {}
+        self._cuts = Cuts(policy.nxdomain_cut) if policy.nxdomain_cut else None
         budget.partitions += [self.success, self.denial]
 
     def __len__(self) -> int:
@@ -222,6 +229,13 @@ class MessageCache:
     def peek(self, key: bytes) -> Message | None:
         """Returns what is kept under exactly this key, expired or not; notes no hit."""
         return self._messages.get(key)
+
+    def covers_all_types(self, qname: bytes) -> bool:
+        """Whether an NXDOMAIN for ``qname`` answers every type of it here."""
+        cuts = self._cuts
+        return is_below(qname, self.nxdomain_zone) or (
+            cuts is not None and cuts.zone_of(qname) is not None
+        )
 
     def all_messages(self) -> list[Message]:
         """Returns everything that is kept, the oldest admission first."""
@@ -233,11 +247,12 @@ class MessageCache:
         budget = self._budget
         return (
             len(partition) < partition.capacity
-            and budget.octets + message.size_octets <= budget.limit_octets
+            and budget.octets + message.size_octets + budget.shared_records.cost_octets(message)
+            <= budget.limit_octets
         )
 
     def find(self, key: bytes, now: float) -> Message | None:
-        """Returns what answers ``key``: its own message, or an NXDOMAIN that covers all types.
+        """Returns what answers ``key``: its own message, or an NXDOMAIN that speaks for it, too.
 
         What has expired is returned only if nothing valid is there (for serve-stale and
         refreshing); the caller looks at ``expires_at``. Notes no hit.
@@ -248,9 +263,32 @@ class MessageCache:
         # Before a failure, too: that must not hide what is known (RFC 9520 section 3.2).
         if self._nxdomains:
             covering = self._nxdomains.get(_without_type(key))
-            if covering is not None and covering.expires_at > now:
+            if covering is not None and (
+                covering.expires_at > now or _wins_stale(covering, message, now)
+            ):
                 return covering
+        if self._cuts is not None and (message is None or message.kind is Kind.FAILURE):
+            return self._find_cut(self._cuts, key, now) or message
         return message
+
+    def _find_cut(self, cuts: Cuts, key: bytes, now: float) -> Message | None:
+        """Returns a valid NXDOMAIN above, unless an address or its absence is known of the name.
+
+        For any QTYPE: DS of a name is kept by its parent, which is at the cut or below it, and
+        what proves the denial of a name proves that of all names below (RFC 8020 section 2).
+        """
+        for cut in cuts.above(key):
+            if cut.expires_at > now:
+                return None if self._is_known_to_exist(key, now) else cut
+        return None
+
+    def _is_known_to_exist(self, key: bytes, now: float) -> bool:
+        """Whether A or AAAA of the name are kept: stubs ask for both, which must agree."""
+        for qtype in _ADDRESS_TYPES:
+            message = self._messages.get(key[:_QTYPE_AT] + qtype + key[_QTYPE_END:])
+            if message is not None and message.expires_at > now and _tells_of_existence(message):
+                return True
+        return False
 
     def admit(self, message: Message, now: float) -> bool:
         """Keeps ``message`` instead of what was under its key; returns whether it did.
@@ -296,8 +334,20 @@ class MessageCache:
                 self.remove(covering)
         if message.covers_all_types:
             self._nxdomains[_without_type(message.key)] = message
+        if self._cuts is not None:
+            self._note_cuts(self._cuts, message)
+        self._budget.octets += self._budget.shared_records.take(message)
         partition.add(message)
         self._budget.octets += message.size_octets
+
+    def _note_cuts(self, cuts: Cuts, message: Message) -> None:
+        if message.covers_all_types:
+            cuts.add(message)
+        elif _tells_of_existence(message):
+            # A name exists, so all above it do (RFC 8020 section 2): they were denied wrongly, or
+            # have come to be.
+            for cut in list(cuts.above(message.key)):
+                self.remove(cut)
 
     def remove(self, message: Message) -> None:
         """Lets ``message`` go, and with it all that was made of it."""
@@ -307,12 +357,14 @@ class MessageCache:
 
     def forget(self, message: Message) -> None:
         """Clears up after ``message``, which its partition has given up already."""
-        self._budget.octets -= message.size_octets
+        self._budget.octets -= message.size_octets + self._budget.shared_records.give_back(message)
         del self._messages[message.key]
         if message.covers_all_types:
             name = _without_type(message.key)
             if self._nxdomains.get(name) is message:
                 del self._nxdomains[name]
+            if self._cuts is not None:
+                self._cuts.drop(name, message)
         packets, message.packets = message.packets, ()
         for packet in packets:
             packet.leave()
@@ -328,7 +380,20 @@ class MessageCache:
 
 
 _DENIALS = (Kind.NXDOMAIN, Kind.NODATA, Kind.FAILURE)
+_ADDRESS_TYPES = (U16.pack(TYPE_A), U16.pack(TYPE_AAAA))
 _QTYPE_AT, _QTYPE_END = -5, -3
+
+
+def _wins_stale(covering: Message, own: Message | None, now: float) -> bool:
+    """Whether an expired NXDOMAIN may be served stale, and nothing newer is known of the type."""
+    is_newer = own is None or own.kind is Kind.FAILURE or own.stored_at <= covering.stored_at
+    return is_newer and covering.keep_until > now
+
+
+def _tells_of_existence(message: Message) -> bool:
+    """Whether the QNAME exists: it has data, or other data (RFC 2308 section 2.2), or an alias."""
+    kind = message.kind
+    return kind in (Kind.SUCCESS, Kind.NODATA) or (kind is Kind.NXDOMAIN and message.counts[0] > 0)
 
 
 def _without_type(key: bytes) -> bytes:

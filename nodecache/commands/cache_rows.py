@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nodecache.cache.lifetime import FIRST_FAILURE_S, LONGEST_FAILURE_S
-from nodecache.commands.wording import Row, below, duration, marked
+from nodecache.commands.wording import Row, below, duration, marked, names
 from nodecache.config.model import (
+    ROOT,
     CachePolicy,
     Lifetime,
     Prefetch,
@@ -32,6 +33,9 @@ def cache_rows(block: ServerBlock) -> Iterator[Row]:
     yield "  negative", _lifetime_text(policy.denial, _DEFAULT.denial)
     if policy.disable_denial:
         yield "", f"but not {below(policy.disable_denial)}"
+    if policy.nxdomain_cut:
+        zones = "any zone" if ROOT in policy.nxdomain_cut else names(policy.nxdomain_cut)
+        yield "", f"in {zones} an NXDOMAIN also answers all names below its own"
     yield "  failures", _failures_text(policy)
     yield "  ahead", _ahead_text(policy.prefetch)
     yield "  stale", _stale_text(policy.serve_stale)

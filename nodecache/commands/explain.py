@@ -20,6 +20,7 @@ from nodecache.commands.wording import Row, lay_out, marked, octets, some
 from nodecache.config.flags import Flags
 from nodecache.config.model import Address, Config, NxdomainScope
 from nodecache.config.values import printable
+from nodecache.engine.upstream import MAX_WAITING
 from nodecache.limits import MAX_INFLIGHT
 
 HELP = f"""\
@@ -45,6 +46,7 @@ Exit codes: 0 explained, 2 faults, 1 a FILE cannot be read at all.
 """
 
 _DEFAULTS = Flags()
+_WHOLE = 100  # per cent
 
 
 def explain(words: Sequence[str]) -> int:
@@ -91,6 +93,7 @@ def _rows(found: Inspection, config: Config, request: Request) -> Iterator[Row]:
     most = config.max_inflight
     text = f"{most} exchanges with upstreams at a time, then REFUSED"
     yield "in flight", marked(text, most, int(MAX_INFLIGHT.default))
+    yield "one client", marked(_share_text(config), config.client_share, _DEFAULTS.client_share)
     if config.missing_service is not None:
         missing = config.missing_service
         servers = some(map(str, missing.servers)) or "nobody"
@@ -107,6 +110,14 @@ def _rows(found: Inspection, config: Config, request: Request) -> Iterator[Row]:
 def _caches_text(config: Config) -> str:
     size = marked(octets(config.cache_octets), config.cache_octets, _DEFAULTS.cache_octets)
     return f"{size} for all server blocks together"
+
+
+def _share_text(config: Config) -> str:
+    if config.client_share >= _WHOLE:
+        return "may have all of them"
+    room = min(config.max_inflight, MAX_WAITING)
+    more = max(1, room * config.client_share // _WHOLE)
+    return f"may add {more} when {room // 2} are in flight, then REFUSED"
 
 
 def _nxdomain_text(config: Config) -> str:

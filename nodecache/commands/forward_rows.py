@@ -15,10 +15,15 @@ from nodecache.config.model import (
     Upstream,
 )
 from nodecache.engine.block import PATIENCE_S
+from nodecache.engine.pace import TURN_WITHIN_S
 from nodecache.engine.streams import AGE_S, IDLE_S
 from nodecache.engine.upstream import MOST_SILENCE_S
 from nodecache.telemetry.mnemonics import rcode_text
 
+_TURN_TEXT = (
+    "then what has expired is served if it may be, another upstream asked, or the query waits"
+    f" up to {duration(TURN_WITHIN_S)}; after that REFUSED"
+)
 _DEFAULT = ForwardPolicy(ROOT, ())
 _DEFAULT_UPSTREAM = Upstream(Address("", 53))
 _TRANSPORTS = {
@@ -88,6 +93,9 @@ def _bound_rows(policy: ForwardPolicy) -> Iterator[Row]:
     most = policy.max_concurrent
     text = f"{most} exchanges, then REFUSED" if most else "no bound of its own"
     yield "  in flight", marked(text, most, _DEFAULT.max_concurrent)
+    rate = max((upstream.max_rate for upstream in policy.upstreams), default=0)
+    if rate:
+        yield "  pace", f"{rate} queries a second to each, {_TURN_TEXT}"
     attempts = policy.max_connect_attempts
     if attempts:
         yield "  dialling", f"{attempts} attempts for a query, then SERVFAIL"
@@ -120,4 +128,6 @@ def _connections_text(upstream: Upstream) -> str:
     age = marked(age, upstream.max_age_s, default.max_age_s)
     kept = upstream.max_idle_connections
     idle_count = f", at most {kept} idle" if kept else ""
-    return f"closed after {idle} idle, replaced after {age}{idle_count}"
+    most = upstream.max_connections
+    count = f"{most} to each at most over TCP or TLS, " if most else ""
+    return f"{count}closed after {idle} idle, replaced after {age}{idle_count}"

@@ -147,6 +147,7 @@ def _config_of(flags: Flags) -> Config:
         cluster_domain=flags.cluster_domain,
         nxdomain_scope=flags.nxdomain_scope,
         max_inflight=flags.max_inflight,
+        client_share=flags.client_share,
         quiet=flags.quiet,
         pidfile=flags.pidfile,
         log_format=flags.log_format,

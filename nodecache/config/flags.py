@@ -53,6 +53,7 @@ class Flags:
         prometheus_listen: Text for __PROMETHEUS__ENDPOINT__.
         cache_octets: Budget of all caches together.
         max_inflight: Upstream exchanges in flight, over all blocks.
+        client_share: Per cent for one client once much is in flight.
     """
 
     localip: tuple[str, ...] = ()
@@ -69,6 +70,7 @@ class Flags:
     watch: bool = True
     nxdomain_scope: NxdomainScope = NxdomainScope.CLUSTER
     max_inflight: int = 10_000
+    client_share: int = 20
     setup_interface: bool = True
     interface_name: str = "nodelocaldns"
     setup_iptables: bool = True
@@ -233,6 +235,11 @@ TABLE: dict[str, tuple[Flag, ...]] = {
         Flag(
             ("max-inflight",), "max_inflight", "N", within(parse_integer, limits.MAX_INFLIGHT),
             "10000", "upstream exchanges at a time; misses above it are REFUSED",
+        ),
+        Flag(
+            ("client-share",), "client_share", "PERCENT",
+            within(parse_integer, limits.CLIENT_SHARE), "20",
+            "with 500 misses in flight, what one client may add, in per cent of 1,000",
         ),
     ),
     "Node": (

@@ -102,6 +102,9 @@ class Upstream:
         expire_s: Idle seconds after which a connection is closed.
         max_age_s: Seconds after which a connection is replaced; 0 chooses about 30, jittered.
         max_idle_connections: Idle connections kept; 0 means no limit of its own.
+        max_rate: Queries a second, all transports together; 0 means no limit.
+        max_connections: TCP or TLS connections at a time, probes and closing ones included; 0
+            means no limit of its own.
     """
 
     address: Address
@@ -113,6 +116,8 @@ class Upstream:
     expire_s: float = 10.0
     max_age_s: float = 0.0
     max_idle_connections: int = 0
+    max_rate: int = 0
+    max_connections: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +204,7 @@ class CachePolicy:
         disable_success: Names whose positive responses are not cached.
         disable_denial: Names whose negative responses are not cached.
         keep_ttl: Replies carry the TTL as stored, without counting down.
+        nxdomain_cut: Zones in which an NXDOMAIN answers for all names below its own (RFC 8020).
     """
 
     zones: tuple[Name, ...] = ()
@@ -210,6 +216,7 @@ class CachePolicy:
     disable_success: tuple[Name, ...] = ()
     disable_denial: tuple[Name, ...] = ()
     keep_ttl: bool = False
+    nxdomain_cut: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -591,6 +598,7 @@ class Config:
         cluster_domain: Names below it are cluster names.
         nxdomain_scope: See NxdomainScope.
         max_inflight: Upstream exchanges in flight, over all blocks.
+        client_share: Per cent for one client once much is in flight; see ClientShares.
         quiet: No start-up block (-quiet).
         pidfile: Written once all listeners are up; "" for none.
         log_format: How log lines are written.
@@ -609,6 +617,7 @@ class Config:
     cluster_domain: Name = CLUSTER_DOMAIN
     nxdomain_scope: NxdomainScope = NxdomainScope.CLUSTER
     max_inflight: int = 10_000
+    client_share: int = 20
     quiet: bool = False
     pidfile: str = ""
     log_format: LogFormat = LogFormat.TEXT

@@ -39,6 +39,8 @@ class DatagramPool(Pool):
 
     def ask(self, exchange: Exchange, now: float) -> Failure | None:
         """Sends the query or lets it wait; returns why neither is possible."""
+        if self.pace is not None and not self.pace.admits(exchange, now):
+            return self.await_turn(self.pace, exchange, now)
         if len(self._sockets) >= MAX_SOCKETS or now < self.health.dial_at:
             return self.wait(exchange, now)
         self._send(exchange, now)

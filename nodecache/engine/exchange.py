@@ -15,6 +15,7 @@ class Failure(enum.Enum):
     UNREACHABLE = "no upstream can be reached"
     MALFORMED = "the response is malformed"
     OVERLOADED = "too many queries in flight"
+    PACED = "the upstream may not be asked more often"
 
 
 class Setbacks:
@@ -24,15 +25,17 @@ class Setbacks:
         retries: Times its patience ran out.
         dial_failures: Connections that it waited for and that failed.
         needs_stream: A response over UDP was truncated.
-        response: What an upstream said that a fail-over rule passed over; better than nothing.
+        opinions: Errors that were not believed at once.
+        response: What an upstream said that was passed over or not believed; better than nothing.
     """
 
-    __slots__ = ("dial_failures", "needs_stream", "response", "retries")
+    __slots__ = ("dial_failures", "needs_stream", "opinions", "response", "retries")
 
     def __init__(self) -> None:
         self.retries = 0
         self.dial_failures = 0
         self.needs_stream = False
+        self.opinions = 0
         self.response: bytes | None = None
 
 
@@ -50,6 +53,7 @@ class Exchange:
             if not, the forwarder asks elsewhere. Taken exactly once; a Failure always is.
         attempts, route, waiting_in, setbacks: What the forwarder keeps about it; nobody else
             touches them.
+        is_spare: Its owner has something to serve without it; left out first to keep a pace.
         wake_at: The forwarder's next look at it, monotonic seconds.
         is_done: Set before ``on_done`` is called.
     """
@@ -58,6 +62,7 @@ class Exchange:
         "attempts",
         "deadline",
         "is_done",
+        "is_spare",
         "on_done",
         "policy",
         "query",
@@ -90,3 +95,4 @@ class Exchange:
         self.setbacks: Setbacks | None = None
         self.wake_at = 0.0
         self.is_done = False
+        self.is_spare = False

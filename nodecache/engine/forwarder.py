@@ -14,11 +14,13 @@ from dataclasses import replace
 from math import inf
 from typing import cast
 
-from nodecache.config.model import ForwardPolicy, Transport, Upstream
+from nodecache.config.model import Address, ForwardPolicy, Transport, Upstream
 from nodecache.counters import Counters, UpstreamSeries
 from nodecache.engine.agenda import Agenda
 from nodecache.engine.datagrams import DatagramPool
+from nodecache.engine.doubt import MOST_OPINIONS, Doubts
 from nodecache.engine.exchange import Exchange, Failure, Setbacks
+from nodecache.engine.pace import Pace, Queue
 from nodecache.engine.probe import Prober
 from nodecache.engine.selection import Route
 from nodecache.engine.streams import StreamPool
@@ -32,7 +34,7 @@ from nodecache.engine.upstream import (
     Pool,
     State,
 )
-from nodecache.wire.const import FORMERR, TC
+from nodecache.wire.const import FORMERR, SERVFAIL, TC
 
 HEDGE_SHARE = 0.05  # extra queries that a healthy upstream is burdened with at most
 HEDGE_BURST = 50.0  # so that all queries of one dead connection can be asked again at once
@@ -58,11 +60,13 @@ class Forwarder:
         self._prober = Prober(self._means)
         self._pools: dict[Upstream, Pool] = {}
         self._retired: list[Pool] = []
+        self._paces: dict[tuple[Address, int], Pace] = {}
         self._routes: dict[int, Route] = {}
         self._exchanges: Agenda[Exchange] = Agenda()
         self._submitted = 0
         self._hedge_tokens = HEDGE_BURST
         self._tokens_of = 0
+        self._doubts = Doubts()
         counters.before_scrape.append(self._hand_in)
 
     @property
@@ -77,7 +81,15 @@ class Forwarder:
             series = self._series(str(upstream.address))
             kind = DatagramPool if upstream.transport is Transport.UDP else StreamPool
             pool = self._pools[upstream] = kind(upstream, series, self._means)
+            pool.pace = self._pace(upstream)
         return pool
+
+    def _pace(self, upstream: Upstream) -> Pace | None:
+        """Returns what all pools of the upstream's address share, None without ``max_rate``."""
+        if not upstream.max_rate:
+            return None
+        key = (upstream.address, upstream.max_rate)
+        return self._paces.get(key) or self._paces.setdefault(key, Pace(upstream.max_rate))
 
     def keep_only(self, upstreams: Iterable[Upstream], now: float) -> None:
         """Drains the connections to all other upstreams: the configuration changed."""
@@ -88,6 +100,8 @@ class Forwarder:
                 pool = self._pools.pop(upstream)
                 pool.retire()
                 self._retired.append(pool)
+        paces = {(upstream.address, upstream.max_rate) for upstream in kept}
+        self._paces = {key: pace for key, pace in self._paces.items() if key in paces}
         self._routes.clear()
 
     # What the resolver calls.
@@ -106,13 +120,35 @@ class Forwarder:
             if exchange.policy.failfast_all_unhealthy:
                 self._finish(exchange, Failure.UNREACHABLE, now)
                 return
-        if pool.ask(exchange, now) is not None:
+        failure = pool.ask(exchange, now)
+        if failure is not None:
+            if failure is Failure.PACED and (exchange.is_spare or route.only is not None):
+                self._finish(exchange, failure, now)  # nobody has room: ``choose`` looked
+                return
             self._ask_somebody(exchange, now)
             if exchange.is_done:
                 return
         wake_at = now + pool.patience_s
         exchange.wake_at = wake_at = min(wake_at, exchange.deadline)
         self._exchanges.add(wake_at, exchange)
+
+    def looks_dead(self, policy: ForwardPolicy, now: float) -> bool:
+        """Whether none of the upstreams of ``policy`` is likely to answer a query at once."""
+        route = self._routes.get(id(policy)) or self._add_route(policy)
+        return not any(pool.is_usable(now) for pool in route.pools)
+
+    def refusal(self, policy: ForwardPolicy) -> Failure | None:
+        """Returns why an exchange would be refused now, None if somebody can be asked or may be.
+
+        Cheaper than to submit one, for a flood of which nearly all are refused.
+        """
+        route = self._routes.get(id(policy)) or self._add_route(policy)
+        failure: Failure | None = None
+        for pool in route.pools:
+            failure = pool.refusal()
+            if failure is None:
+                break
+        return failure
 
     # What the shell calls.
 
@@ -164,7 +200,7 @@ class Forwarder:
         """Does what is due."""
         for item in self._means.chores.take_due(now):
             if isinstance(item, Pool):
-                item.wake(now)
+                self._rescue(item, item.wake(now), now)
             elif item.state is not State.CLOSED:
                 self._rescue(item.pool, item.pool.check(item, now), now)
         for exchange in self._exchanges.take_due(now):
@@ -186,13 +222,8 @@ class Forwarder:
         """Decides about a response that may not be the answer: an RCODE or TC is set."""
         exchange, pool = attempt.exchange, attempt.connection.pool
         rcode = message[3] & 0xF
-        if rcode == FORMERR and attempt.has_edns and message[10:12] == b"\0\0":
-            # No OPT in the response: the server does not know EDNS (RFC 6891 section 7).
-            if pool.edns_off_until <= now:
-                self._counters.count_event("upstream_edns_off")
-            pool.edns_off_until = now + EDNS_OFF_S
-            if self._may_ask(exchange) and pool.ask(exchange, now) is None:
-                return
+        if rcode == FORMERR and self._went_without_edns(attempt, message, now):
+            return
         if message[4:6] == b"\0\0":
             self._pass_over(exchange, None, now)
         elif message[2] & TC >> 8 and not pool.is_stream:
@@ -201,8 +232,41 @@ class Forwarder:
                 self._pass_over(exchange, None, now)
         elif rcode in exchange.policy.failover_rcodes:
             self._pass_over(exchange, message, now)
-        else:
+        elif not self._doubt(attempt, message, now):
             self._offer(attempt, message, now)
+
+    def _went_without_edns(self, attempt: Attempt, message: bytes, now: float) -> bool:
+        """Asks again without OPT if the server does not know EDNS (RFC 6891 section 7)."""
+        pool = attempt.connection.pool
+        if not attempt.has_edns or message[10:12] != b"\0\0":
+            return False  # an OPT record in the response: it does
+        if pool.edns_off_until <= now:
+            self._counters.count_event("upstream_edns_off")
+        pool.edns_off_until = now + EDNS_OFF_S
+        exchange = attempt.exchange
+        return self._may_ask(exchange) and pool.ask(exchange, now) is None
+
+    def _doubt(self, attempt: Attempt, message: bytes, now: float) -> bool:
+        """Asks on another connection whether a SERVFAIL, or TC over TCP, is true."""
+        exchange, pool = attempt.exchange, attempt.connection.pool
+        setbacks = _setbacks(exchange)
+        if (
+            not (_is_doubtful(message) and isinstance(pool, StreamPool))
+            or setbacks.opinions >= MOST_OPINIONS - 1
+            or not (self._may_ask(exchange) and pool.has_spare(now))
+            or not self._doubts.take_token(self._submitted)
+        ):
+            return False
+        setbacks.opinions += 1
+        setbacks.response = message
+        self._counters.count_event("doubted")
+        pool.distrust(attempt.connection)
+        return pool.ask(exchange, now) is None
+
+    def _settle_doubt(self, pool: Pool, message: bytes, now: float) -> None:
+        """Takes note that one backend answered what others, or another one, would not."""
+        if isinstance(pool, StreamPool) and not _is_doubtful(message):
+            pool.keep_what_works(now)
 
     def _pass_over(self, exchange: Exchange, message: bytes | None, now: float) -> None:
         """Hands the exchange to an untried upstream; without one, ``message`` is the answer."""
@@ -218,7 +282,7 @@ class Forwarder:
         """Ends the exchange; False if its owner refuses the response, and it goes on."""
         exchange.is_done = True
         if exchange.waiting_in is not None:
-            cast("Pool", exchange.waiting_in).waiting.pop(exchange, None)
+            cast("Queue", exchange.waiting_in).waiting.pop(exchange, None)
             exchange.waiting_in = None
         if isinstance(outcome, Failure):
             held = exchange.setbacks.response if exchange.setbacks is not None else None
@@ -234,6 +298,8 @@ class Forwarder:
         """Ends the exchange with a response; asks elsewhere if that is refused as malformed."""
         exchange, connection = attempt.exchange, attempt.connection
         if self._finish(exchange, message, now):
+            if exchange.setbacks is not None and exchange.setbacks.opinions:
+                self._settle_doubt(connection.pool, message, now)
             return
         self._counters.count_event("upstream_malformed")
         pool, stranded = connection.pool, [exchange]
@@ -282,6 +348,8 @@ class Forwarder:
 
     def _ask_again(self, exchange: Exchange, setbacks: Setbacks, now: float) -> None:
         """Asks on a second connection, of another upstream if there is one that is usable."""
+        if isinstance(exchange.waiting_in, Pace):
+            return  # it will have its turn soon
         tried = _tried(exchange)
         ranked = self._rank(exchange, tried, now)
         waiting_in = cast("Pool | None", exchange.waiting_in)
@@ -295,10 +363,18 @@ class Forwarder:
                 self._ask_somebody(exchange, now)
             return
         if setbacks.retries == 0:
-            if not self._take_hedge_token():
+            ranked = self._with_spare(ranked, now)
+            if not ranked or not self._take_hedge_token():
                 return
             self._counters.count_event("hedged")
         self._ask_first(exchange, ranked, now)
+
+    def _with_spare(self, pools: list[Pool], now: float) -> list[Pool]:
+        """Returns the pools that have room for a hedge."""
+        spare = [pool for pool in pools if pool.has_spare(now)]
+        if not spare:
+            pools[0].series.left_out += 1
+        return spare
 
     def _ask_somebody(self, exchange: Exchange, now: float) -> None:
         """Asks whoever is most likely to answer; ends the exchange if nobody can be asked."""
@@ -374,6 +450,11 @@ class Forwarder:
 
 def _over_tcp(upstream: Upstream) -> Upstream:
     return replace(upstream, transport=Transport.TCP)
+
+
+def _is_doubtful(message: bytes) -> bool:
+    """Whether a response over a stream may be the fault of one backend among several."""
+    return message[3] & 0xF == SERVFAIL or bool(message[2] & TC >> 8)
 
 
 def _setbacks(exchange: Exchange) -> Setbacks:

@@ -65,6 +65,7 @@ class Prober:
         for message in probe.split(octets):
             if len(message) >= HEADER_OCTETS and message[2] >= QR >> 8:
                 probe.pool.health.recover()
+                probe.pool.has_probe = False
                 self._in_flight.pop(probe.pool, None)
                 self._watched.discard(probe.pool)
                 probe.state = State.CLOSED
@@ -80,6 +81,13 @@ class Prober:
         if not pool.health.wants_probes or pool.is_retired:
             self._watched.discard(pool)
             return
+        if not pool.may_probe(now):  # whoever has its room will tell how the upstream is
+            pool.series.left_out += 1
+            self._put_off(pool, now)
+            return
+        if pool.pace is not None:
+            pool.pace.spend()
+        pool.has_probe = True
         probe = self._in_flight[pool] = Connection(pool, now)
         probe.is_probe = True
         self._means.outbox.to_open.append(probe)
@@ -95,6 +103,7 @@ class Prober:
     def _failed(self, probe: Connection, now: float) -> None:
         pool = probe.pool
         del self._in_flight[pool]
+        pool.has_probe = False
         pool.health.count_failure()
         pool.series.healthcheck_failures += 1
         self._put_off(pool, now)

@@ -16,15 +16,24 @@ from nodecache.cache.admit import Answer, admit_failure, admit_response
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import NEVER, Message
 from nodecache.cache.packet import Packet
-from nodecache.config.model import ROOT, ForwardPolicy, StaleMode
+from nodecache.config.model import ROOT, ForwardPolicy
 from nodecache.counters import Counters
-from nodecache.engine.block import MOST_WAITERS, BlockState, Pending
+from nodecache.engine.block import MOST_AHEAD, MOST_WAITERS, BlockState, Pending
 from nodecache.engine.directives.chase import add_answers, find_open_target
 from nodecache.engine.directives.whoami import whoami_response
 from nodecache.engine.exchange import Exchange, Failure
 from nodecache.engine.listener import Listener
 from nodecache.engine.local import Plan
+from nodecache.engine.lookout import Lookout
 from nodecache.engine.loop import LoopGuard
+from nodecache.engine.shares import ClientShares
+from nodecache.engine.stale import (
+    is_failing,
+    is_refreshed,
+    is_resting,
+    rests_until,
+    stale_wait_s,
+)
 from nodecache.engine.waiter import Waiter, most_octets, reply_stale, reply_to
 from nodecache.engine.zones import ServedZone
 from nodecache.wire.const import (
@@ -35,7 +44,6 @@ from nodecache.wire.const import (
     EDE_NOT_READY,
     NXDOMAIN,
     RA,
-    RCODE_MASK,
     REFUSED,
     SERVFAIL,
     TYPE_AND_CLASS,
@@ -53,9 +61,9 @@ from nodecache.wire.rrs import read_options
 
 SILENCE = b""  # what ``query`` returns when there will be no reply
 
-# After a failed refresh a name rests this long before the next hit tries again.
-_REFRESH_PAUSE_S = 2.0
 _NO_COUNTS = (0, 0, 0)
+# Nobody was asked, so nobody failed.
+_REFUSED_HERE = (Failure.OVERLOADED, Failure.PACED)
 _CACHED_ERROR = extended_error(EDE_CACHED_ERROR)
 _NETWORK_ERROR = extended_error(EDE_NETWORK_ERROR)
 _NOT_READY = extended_error(EDE_NOT_READY)
@@ -73,6 +81,12 @@ class Asks(Protocol):
     def submit(self, exchange: Exchange, now: float) -> None:
         """Begins an exchange; may end it at once."""
 
+    def looks_dead(self, policy: ForwardPolicy, now: float) -> bool:
+        """Whether none of the upstreams of ``policy`` is likely to answer."""
+
+    def refusal(self, policy: ForwardPolicy) -> Failure | None:
+        """Returns why an exchange would end at once, as far as that is known."""
+
 
 class UpstreamError(NamedTuple):
     """A failed exchange, for the error log."""
@@ -86,7 +100,12 @@ class Resolver:
     """The miss path of all listeners."""
 
     def __init__(
-        self, forwarder: Asks, counters: Counters, random: Callable[[], float], most_pending: int
+        self,
+        forwarder: Asks,
+        counters: Counters,
+        random: Callable[[], float],
+        most_pending: int,
+        client_share: int = 100,
     ) -> None:
         """Makes a resolver with nothing under way.
 
@@ -95,6 +114,7 @@ class Resolver:
             counters: Of the whole daemon.
             random: Returns numbers in [0, 1).
             most_pending: Exchanges under way above which misses are REFUSED.
+            client_share: Per cent for one client, see ClientShares.
         """
         self.replies: list[tuple[Listener, Any, bytes]] = []
         self.errors: list[UpstreamError] = []
@@ -104,12 +124,17 @@ class Resolver:
         self._counters = counters
         self._random = random
         self._most_pending = most_pending
+        self._shares = ClientShares(client_share, most_pending)
+        # Exchanges under way from which each miss is looked at before it begins one; 0 while an
+        # upstream takes no more, so that refusing a flood costs little.
+        self._looks_from = self._shares.crowded_from
+        self._lookout = Lookout()
         self._stale_at: list[tuple[float, int, Pending]] = []
         self._sequence = 0
 
     def refuse_misses(self) -> None:
         """From now on answers what it knows, and refuses the rest: we are about to leave."""
-        self._most_pending = 0
+        self._most_pending = self._looks_from = 0
 
     def query(self, octets: bytes, listener: Listener, client: Any, now: float) -> bytes | None:
         """Returns the reply to ``octets``, SILENCE for none, None if it comes in ``replies``.
@@ -169,6 +194,8 @@ class Resolver:
             records, pieces = records[:octets], message.first_pieces(kept, octets)
         reply = query.octets[:2] + head + records + tail
         served.queries.count_response(message.rcode, "cache", len(reply))
+        if message.rcode == NXDOMAIN:
+            served.queries.count_nxdomain(query.qname)
         served.queries.durations.observe(0.0)
         packets = listener.packets
         # Cookies and 0x20 spellings will not come again: they would only push others out.
@@ -187,6 +214,8 @@ class Resolver:
         messages = served.state.messages
         prefetch = messages.policy.prefetch if messages is not None else None
         if prefetch is not None:
+            if not message.hits:
+                self._lookout.note(message, served, now)
             if now - message.hit_at > prefetch.duration_s:
                 message.hits = 0
             if message.refresh_at <= now and message.hits + 1 >= prefetch.amount:
@@ -198,12 +227,29 @@ class Resolver:
         """Asks for a message that is still valid, once, with nobody waiting (refresh-ahead)."""
         if message.key in served.state.pending:
             return
-        pending = self._begin(served.state, message.key, now)
+        pending = self._begin_ahead(served.state, message.key, message, now)
         if pending is not None:
-            pending.message = message
             served.caches.prefetches += 1
             self._counters.count_event("refreshed")
             self._submit(pending, now)
+
+    def _begin_ahead(
+        self,
+        state: BlockState,
+        key: bytes,
+        message: Message,
+        now: float,
+        waiter: Waiter | None = None,
+    ) -> Pending | None:
+        """Returns a new exchange for which nobody waits; None if there may be none now."""
+        if state.asked_ahead >= MOST_AHEAD:
+            return None
+        pending = self._begin(state, key, now, waiter)
+        if pending is not None:
+            state.asked_ahead += 1
+            pending.is_ahead = True
+            pending.message = message
+        return pending
 
     def _ask(self, waiter: Waiter, key: bytes, stale: Message | None, now: float) -> bytes | None:
         """Joins or begins the exchange for ``key``; ``stale`` may be served instead (RFC 8767)."""
@@ -218,13 +264,33 @@ class Resolver:
                 return self._shed(waiter, stale)
             self._counters.count_event("coalesced")
             return self._wait(pending, waiter, stale, now)
-        if stale is not None and stale.refresh_at > now:
-            return reply_stale(waiter, stale)
+        if stale is not None and self._is_fresh_unlikely(waiter, stale, now):
+            return self._ask_behind(waiter, key, stale, now)
         pending = self._begin(state, key, now, waiter)
         if pending is None:
             return self._shed(waiter, stale)
         reply = self._wait(pending, waiter, stale, now)
         self._submit(pending, now)
+        return reply
+
+    def _is_fresh_unlikely(self, waiter: Waiter, stale: Message, now: float) -> bool:
+        """Whether to wait for a fresh answer would be in vain, or is not wanted."""
+        state = waiter.served.state
+        if stale_wait_s(state) <= 0 or is_failing(stale, now):
+            return True
+        if state.chain is not None:
+            return False  # may answer by itself, or ask somebody else
+        policy = state.forward_for(waiter.query.qname)
+        return policy is not None and self._forwarder.looks_dead(policy, now)
+
+    def _ask_behind(self, waiter: Waiter, key: bytes, stale: Message, now: float) -> bytes:
+        """Returns a stale reply, and asks for the next one unless that was done just now."""
+        reply = reply_stale(waiter, stale)
+        if not is_resting(stale, now):
+            pending = self._begin_ahead(waiter.served.state, key, stale, now, waiter)
+            if pending is not None:
+                pending.stale_at = now
+                self._submit(pending, now)
         return reply
 
     def _wait(
@@ -233,11 +299,11 @@ class Resolver:
         """Lets ``waiter`` wait; returns a stale reply if it should not have to."""
         if stale is not None:
             pending.message = stale
-            wait_s = _stale_wait_s(pending.state)
-            if wait_s <= 0:
+            if not pending.stale_at:
+                pending.stale_at = pending.started_at + stale_wait_s(pending.state)
+                self._serve_stale_at(pending.stale_at, pending)
+            if pending.stale_at <= now:
                 return reply_stale(waiter, stale)
-            if not pending.waiters:
-                self._serve_stale_at(now + wait_s, pending)
         pending.waiters.append(waiter)
         return None
 
@@ -260,23 +326,62 @@ class Resolver:
 
         ``waiter`` is who asks, None for a question of our own.
         """
+        owner = ""
         plan = state.chain.plan(key[:-1]) if state.chain is not None else None
         question = key[:-1] if plan is None else plan.question
         if plan is not None and plan.response is not None:
             policy = _ANSWERED_HERE
         elif (found := state.forward_for(question[:-4])) is not None:
             policy = found
-            if not policy.upstreams or self._is_full(state, policy):
+            room = self._find_room(state, policy, waiter) if policy.upstreams else None
+            if room is None:
                 return None
+            owner = room
         elif state.block.is_whoami and waiter is not None:
             plan, policy = _plan_whoami(question, plan, waiter), _ANSWERED_HERE
         else:
             return None
         messages = state.cache_for(key[:-5])
         pending = Pending(state, key, policy, messages, now, self._done, plan)
+        pending.owner = owner
         state.pending[key] = pending
         self.pending_count += 1
         return pending
+
+    def _find_room(
+        self, state: BlockState, policy: ForwardPolicy, waiter: Waiter | None
+    ) -> str | None:
+        """Returns to whom a new exchange is counted, "" for nobody; None if there is no room."""
+        shares = self._shares
+        if not policy.max_concurrent and self.pending_count < self._looks_from:
+            return ""
+        if self._is_full(state, policy) or self._is_refused(policy, waiter):
+            return None
+        if waiter is None or not shares.is_crowded(policy, self.pending_count, len(state.pending)):
+            return ""
+        owner = shares.take(waiter.listener.locate(waiter.client).host, policy)
+        if not owner:
+            self._counters.count_event("shed")
+            self._counters.count_event("shed_client_share")
+            return None
+        return owner
+
+    def _is_refused(self, policy: ForwardPolicy, waiter: Waiter | None) -> bool:
+        """Whether no upstream takes another exchange; counts it."""
+        refusal = self._forwarder.refusal(policy)
+        if refusal is None:
+            if self._most_pending:
+                self._looks_from = self._shares.crowded_from
+            return False
+        self._looks_from = 0
+        if waiter is not None:
+            self._count_refusal(refusal)
+        return True
+
+    def _count_refusal(self, failure: Failure) -> None:
+        self._counters.count_event("shed")
+        if failure is Failure.PACED:
+            self._counters.count_event("shed_paced")
 
     def _is_full(self, state: BlockState, policy: ForwardPolicy) -> bool:
         """Whether there are too many exchanges; counts it."""
@@ -290,6 +395,7 @@ class Resolver:
     def _submit(self, pending: Pending, now: float) -> None:
         if pending.message is not None:
             pending.message.refresh_at = NEVER
+            pending.is_spare = True
         plan = pending.plan
         if plan is None or plan.response is None:
             self._forwarder.submit(pending, now)
@@ -338,10 +444,7 @@ class Resolver:
         answer: Answer | None = None
         error = b""
         if isinstance(result, Failure):
-            self._note_error(pending, result.value)
-            answer = admit_failure(pending.key, pending.messages, now)
-            is_reachable = result is not Failure.UNREACHABLE
-            error = _NO_REACHABLE_AUTHORITY if is_reachable else _NETWORK_ERROR
+            answer, error = self._fail(pending, result, now)
         elif not pending.policy.next_rcodes or not self._moves_on(pending, result, now):
             response = result if pending.plan is None else pending.plan.restore(result)
             if response is not None:
@@ -351,16 +454,37 @@ class Resolver:
                 self._note_error(pending, "the upstream's response is malformed")
                 return False
         if answer is not None:
-            del pending.state.pending[pending.key]
+            state = pending.state
+            del state.pending[pending.key]
             self.pending_count -= 1
+            if pending.is_ahead:
+                state.asked_ahead -= 1
+            if pending.owner:
+                self._shares.give_back(pending.owner)
             self._settle(pending, answer, error, now)
         return True
+
+    def _fail(self, pending: Pending, failure: Failure, now: float) -> tuple[Answer, bytes]:
+        """Returns what those get who wait for an exchange that failed, and its EDE option.
+
+        Where nobody was asked, that is REFUSED, as CoreDNS's max_concurrent has it, and nothing
+        is kept: it says nothing about the name, and a stub turns to its next nameserver at once.
+        """
+        if failure in _REFUSED_HERE and (pending.waiters or pending.is_spare):
+            self._looks_from = 0
+            if not pending.is_spare:
+                self._count_refusal(failure)
+            return Answer(RA | REFUSED, _NO_COUNTS, b"", Kind.FAILURE), b""
+        self._note_error(pending, failure.value)
+        is_unreachable = failure is Failure.UNREACHABLE
+        error = _NETWORK_ERROR if is_unreachable else _NO_REACHABLE_AUTHORITY
+        return admit_failure(pending.key, pending.messages, now), error
 
     def _settle(self, pending: Pending, answer: Answer, error: bytes, now: float) -> None:
         message = pending.message
         if message is not None and message.partition is not None:
-            if not _is_refreshed(answer):
-                message.refresh_at = now + _REFRESH_PAUSE_S
+            if not is_refreshed(answer):
+                message.refresh_at = rests_until(pending, now)
                 if message.keep_until > now:
                     self._serve_stale(pending, message, now)
             elif pending.state.messages is not None:
@@ -403,11 +527,12 @@ class Resolver:
         key, messages, plan = pending.key, pending.messages, pending.plan
         successor = Pending(state, key, following, messages, now, self._done, plan)
         successor.waiters, successor.message = pending.waiters, pending.message
+        successor.is_ahead, successor.owner = pending.is_ahead, pending.owner
         # The patience of those who wait goes on, it does not begin anew.
-        successor.deadline = pending.deadline
-        if successor.message is not None and successor.waiters:
-            since = successor.waiters[0].since
-            self._serve_stale_at(since + _stale_wait_s(state), successor)
+        successor.started_at, successor.deadline = pending.started_at, pending.deadline
+        successor.stale_at = pending.stale_at
+        if successor.stale_at > now:
+            self._serve_stale_at(successor.stale_at, successor)
         state.pending[pending.key] = successor
         self._submit(successor, now)
         return True
@@ -416,6 +541,20 @@ class Resolver:
         waiters, pending.waiters = pending.waiters, []
         for waiter in waiters:
             self._send(waiter, reply_stale(waiter, message), now)
+
+    def _serve_known(self, pending: Pending, stale: Message, now: float) -> None:
+        """Serves stale, unless another question told more of the name meanwhile."""
+        messages = pending.messages
+        known = messages.find(pending.key, now) if messages is not None else None
+        if known is None or known.kind is not Kind.NXDOMAIN or known.expires_at <= now:
+            self._serve_stale(pending, stale, now)
+            return
+        waiters, pending.waiters = pending.waiters, []
+        records = known.records(now)
+        for waiter in waiters:
+            duration_s = now - waiter.since
+            reply = reply_to(waiter, known.flags, known.counts, records, "cache", duration_s)
+            self._send(waiter, reply, now)
 
     def _note_error(self, pending: Pending, text: str) -> None:
         guard = pending.state.guard
@@ -428,36 +567,22 @@ class Resolver:
 
     def next_timer(self) -> float | None:
         """Returns when ``timer`` wants to be called, monotonic seconds; None for never."""
-        return self._stale_at[0][0] if self._stale_at else None
+        first = self._lookout.next_at
+        if self._stale_at and self._stale_at[0][0] < first:
+            first = self._stale_at[0][0]
+        return first if first < NEVER else None
 
     def timer(self, now: float) -> None:
-        """Serves stale messages to those who have waited long enough for a fresh one."""
+        """Refreshes what is due, and serves stale to those who have waited long enough."""
+        for message, served in self._lookout.take_due(now):
+            self._refresh(message, served, now)
         while self._stale_at and self._stale_at[0][0] <= now:
             _, _, pending = heapq.heappop(self._stale_at)
             if not pending.is_done and pending.message is not None and pending.waiters:
-                self._serve_stale(pending, pending.message, now)
+                self._serve_known(pending, pending.message, now)
 
 
 def _plan_whoami(question: bytes, plan: Plan | None, waiter: Waiter) -> Plan:
     address = waiter.listener.locate(waiter.client)
     response = whoami_response(question, address, waiter.listener.proto)
     return Plan(question, plan.rewritten if plan is not None else None, response, "whoami")
-
-
-def _is_refreshed(answer: Answer) -> bool:
-    """Whether ``answer`` tells the state of the data; if not, what was known stays in place.
-
-    RFC 8767 section 4: NOERROR and NXDOMAIN do. A truncated answer, a referral and a NODATA
-    without SOA are no answers that anybody could use.
-    """
-    if answer.kind is Kind.NOT_KEPT:
-        return answer.flags & RCODE_MASK == NXDOMAIN and not answer.is_truncated
-    return answer.kind is not Kind.FAILURE
-
-
-def _stale_wait_s(state: BlockState) -> float:
-    """Returns how long a fresh answer is waited for before a stale one goes out."""
-    policy = state.messages.policy.serve_stale if state.messages is not None else None
-    if policy is None or policy.mode is StaleMode.IMMEDIATE:
-        return 0.0
-    return policy.verify_timeout_s

@@ -12,9 +12,10 @@ from __future__ import annotations
 import struct
 from math import inf
 
-from nodecache.config.model import Upstream
+from nodecache.config.model import Transport, Upstream
 from nodecache.counters import UpstreamSeries
 from nodecache.engine.exchange import Exchange, Failure
+from nodecache.engine.turnover import LEAST_AGE_S, Turnover
 from nodecache.engine.upstream import (
     SECOND_DIAL_AFTER_S,
     Attempt,
@@ -30,7 +31,7 @@ MAX_CONNECTIONS = 64  # a CoreDNS pod or a dnsmasq must serve every node of a cl
 MAX_DEPTH = 16  # a slow answer holds up at most 15 others
 IDLE_S = 8.0  # CoreDNS closes idle connections after 10 s; be gone before
 UNUSED_S = 2.5  # and after 3 s if nothing was ever asked
-AGE_S = 30.0  # so that new pods get their share within a minute
+AGE_S = 30.0  # so that new pods get their share within a minute; under load see turnover.py
 REPLACEMENT_S = 0.5  # how often an aged connection that is needed looks for its successor
 # Queries that arrive together leave together: while answers come this fast, what waits to be
 # written to one connection may be this deep. Each query that shares saves two system calls and a
@@ -46,7 +47,16 @@ _LENGTH_AND_ID = struct.Struct("!HH")
 class StreamPool(Pool):
     """See the module."""
 
-    __slots__ = ("_connecting", "_connections", "_draining", "_last", "_late", "_levels", "_load")
+    __slots__ = (
+        "_connecting",
+        "_connections",
+        "_draining",
+        "_last",
+        "_late",
+        "_levels",
+        "_load",
+        "_turnover",
+    )
 
     def __init__(self, upstream: Upstream, series: UpstreamSeries, means: Means) -> None:
         super().__init__(upstream, series, means)
@@ -57,6 +67,7 @@ class StreamPool(Pool):
         self._last: Connection | None = None
         self._late = 0
         self._load = 0
+        self._turnover = Turnover()
 
     def __repr__(self) -> str:
         """Returns the figures that tests and people debugging look at."""
@@ -80,6 +91,8 @@ class StreamPool(Pool):
 
     def ask(self, exchange: Exchange, now: float) -> Failure | None:
         """Sends the query or lets it wait; returns why neither is possible."""
+        if self.pace is not None and not self.pace.admits(exchange, now):
+            return self.await_turn(self.pace, exchange, now)
         connection = self._choose(now)
         if connection is None:
             failure = self.wait(exchange, now)
@@ -111,7 +124,7 @@ class StreamPool(Pool):
             if level:
                 self._dial_if_short(1, now)
                 return next(iter(level))
-        if len(self._connections) < MAX_CONNECTIONS:
+        if self._may_open():
             return None
         return self._choose_late()
 
@@ -169,6 +182,8 @@ class StreamPool(Pool):
         if not connection.pending:
             self._draining.pop(connection, None)
             self.close(connection)
+            if self.waiting:  # for room under max_conns; it is closed before anybody wakes up
+                self._means.chores.add(0.0, self)
 
     def _drain(self, connection: Connection) -> None:
         """Takes the connection out of service; it closes with its last answer."""
@@ -205,8 +220,27 @@ class StreamPool(Pool):
         if useful < most or wanted > useful * MODEST_DEPTH:
             self._dial(now)
 
+    def _may_open(self) -> bool:
+        """Whether there may be one connection more; ``max_conns`` counts all that are open."""
+        most = self.upstream.max_connections
+        count = len(self._connections)
+        if not most:
+            return count < MAX_CONNECTIONS
+        return count + len(self._draining) + self.has_probe < min(most, MAX_CONNECTIONS)
+
+    def has_spare(self, now: float) -> bool:
+        """Whether there is room for a query that can be done without, such as a hedge."""
+        if self.upstream.max_connections and not self._may_open() and not any(self._levels):
+            return False  # it would follow on a connection that is late already
+        return super().has_spare(now)
+
+    def may_probe(self, now: float) -> bool:
+        """Whether there is room for a probe, which needs a connection of its own."""
+        is_full = self.upstream.max_connections and not self._may_open()
+        return not is_full and super().has_spare(now)
+
     def _dial(self, now: float) -> None:
-        if len(self._connections) >= MAX_CONNECTIONS or now < self.health.dial_at:
+        if now < self.health.dial_at or not self._may_open():
             return
         connection = Connection(self, now)
         self._connections[connection] = None
@@ -221,9 +255,9 @@ class StreamPool(Pool):
         random, upstream = self._means.random, self.upstream
         # Jitter keeps the connections of a node, and the nodes of a cluster, out of step. An
         # age that the operator gave is a bound, so the jitter only shortens it.
-        age_s = upstream.max_age_s * 0.8 if upstream.max_age_s else AGE_S
-        connection.expires_at = now + age_s * (0.75 + 0.5 * random())
-        connection.idle_s = min(upstream.expire_s, IDLE_S) * (1 - 0.1 * random())
+        connection.age_factor = 0.75 + 0.5 * random()
+        connection.expires_at = now + self._most_age_s() * connection.age_factor
+        connection.idle_s = min(upstream.expire_s, IDLE_S) * (0.98 - 0.1 * random())
         connection.state = State.READY
         connection.heard_at = now
         connection.level = self._levels[0]
@@ -233,6 +267,10 @@ class StreamPool(Pool):
             self._serve_waiting(now)
         elif self.is_retired:
             self._drain(connection)
+
+    def _most_age_s(self) -> float:
+        most_s = self.upstream.max_age_s
+        return most_s * 0.8 if most_s else AGE_S
 
     def _serve_waiting(self, now: float) -> None:
         """Gives waiting exchanges to connections; few to each while more are on their way."""
@@ -252,11 +290,13 @@ class StreamPool(Pool):
         """
         if connection.state is State.CONNECTING or (connection.pending and not connection.answers):
             self.health.count_dial_failure(connection.opened_at, now)
+            self._turnover.disturb(now)
         return self._forget(connection, now)
 
     def _forget(self, connection: Connection, now: float) -> list[Exchange]:
         """Forgets a connection; returns its exchanges, and those that waited if it was the last."""
         attempts = list(connection.pending.values())
+        is_draining = connection.state is State.DRAINING
         connection.pending.clear()
         connection.out.clear()
         self._load -= len(attempts)
@@ -265,11 +305,22 @@ class StreamPool(Pool):
         for attempt in attempts:
             attempt.is_live = False
         stranded = [attempt.exchange for attempt in attempts]
-        if self.waiting and not self._connections:
+        # Those that wait for the end of a draining connection have lost nothing by it.
+        has_room = is_draining and now >= self.health.dial_at
+        if self.waiting and not self._connections and not has_room:
             stranded += self.strand_waiting()
         else:
             self.dial_for_waiting(now)
         return stranded
+
+    def distrust(self, connection: Connection) -> None:
+        """Takes a connection out of service whose answers are in doubt."""
+        if connection.state is State.READY:
+            self._drain(connection)
+
+    def keep_what_works(self, now: float) -> None:
+        """Replaces connections no sooner than needed for a while: a backend is ill."""
+        self._turnover.disturb(now)
 
     def mark_late(self, connection: Connection) -> None:
         """Takes the connection out of service until its next answer."""
@@ -293,13 +344,14 @@ class StreamPool(Pool):
         if connection.pending:
             if now >= connection.silence_ends_at():
                 self.health.count_failure()
+                self._turnover.disturb(now)
                 self._means.outbox.to_close.append(connection)
                 return self._forget(connection, now)
         elif self._is_spent(connection, now):
             self._drain(connection)
             return []
-        if connection.state is State.READY and now >= connection.expires_at:
-            self._replace(connection, now)
+        if connection.state is State.READY:
+            self._turn_over(connection, now)
         self._plan_next_look(connection, now)
         return []
 
@@ -322,12 +374,31 @@ class StreamPool(Pool):
         idle_s = connection.idle_s if connection.answers else min(connection.idle_s, UNUSED_S)
         return connection.heard_at + idle_s
 
+    def _turn_over(self, connection: Connection, now: float) -> None:
+        """Replaces a connection that is old enough; opens one more where a few have much to do."""
+        age_s = self._most_age_s()
+        if self.upstream.transport is Transport.TCP:  # TLS handshakes are too dear
+            age_s = self._turnover.age_s(self._connections, now, age_s)
+        is_aged = now >= connection.opened_at + age_s * connection.age_factor
+        is_in_use = now - connection.heard_at <= LOOK_S
+        if now >= connection.expires_at or is_aged:
+            self._replace(connection, now)
+        elif age_s > LEAST_AGE_S:
+            return
+        useful = len(self._connections) - self._late
+        if is_in_use and not self._connecting and useful < TARGET_CONNECTIONS:
+            self._dial(now)
+
     def _replace(self, connection: Connection, now: float) -> None:
-        """Takes an aged connection out of service; one that is needed has a successor first."""
+        """Takes an aged connection out of service.
+
+        One that is needed has a successor first, if there may be one more.
+        """
         others = len(self._connections) - self._connecting - self._late
         if connection.level is not None:
             others -= 1
-        if others or now - connection.heard_at > LOOK_S:
+        may_wait = self._connecting or self._may_open()
+        if others or now - connection.heard_at > LOOK_S or not may_wait:
             self._drain(connection)
             return
         if not self._connecting:
@@ -338,10 +409,13 @@ class StreamPool(Pool):
         """Puts the next look at an open connection down, early enough for what may be due."""
         if connection.state is State.CLOSED:
             return
+        look_s = min(LOOK_S * connection.age_factor, connection.idle_s)
         if connection.pending:
-            look_at = min(now + min(LOOK_S, connection.idle_s), connection.silence_ends_at())
+            look_at = min(now + look_s, connection.silence_ends_at())
         else:
-            look_at = min(self._idle_ends_at(connection), connection.expires_at)
+            look_at = min(now + look_s, self._idle_ends_at(connection))
+        if connection.state is State.READY:
+            look_at = min(look_at, connection.expires_at)
         self.plan_look(connection, max(look_at, now + LEAST_LOOK_S))
 
     def retire(self) -> None:

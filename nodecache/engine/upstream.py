@@ -22,6 +22,7 @@ from nodecache.counters import UpstreamSeries
 from nodecache.engine.agenda import Agenda
 from nodecache.engine.exchange import Exchange, Failure, Setbacks
 from nodecache.engine.health import Health
+from nodecache.engine.pace import Pace, Queue
 from nodecache.wire.const import FORMERR, HEADER_OCTETS, NOTIMP, QR, REFUSED, SERVFAIL
 from nodecache.wire.framing import Deframer
 from nodecache.wire.response import matches_question
@@ -63,6 +64,7 @@ class Connection:
         opened_at, heard_at: Monotonic seconds; ``heard_at`` of the last octet or state change.
         look_at: When the pool looks at it next; entries of the agenda for later are void.
         expires_at: When it takes no more queries because of its age.
+        age_factor: Its jitter: 0.75 to 1.25 times the age that others of its pool get.
         idle_s: Seconds without a pending query after which it is closed.
         answers: Responses that matched a query.
         has_late_query: Takes no queries until its next answer.
@@ -70,6 +72,7 @@ class Connection:
 
     __slots__ = (
         "_deframer",
+        "age_factor",
         "answers",
         "expires_at",
         "has_late_query",
@@ -95,6 +98,7 @@ class Connection:
         self.opened_at = self.heard_at = now
         self.look_at = inf
         self.expires_at = 0.0
+        self.age_factor = 1.0
         self.idle_s = 0.0
         self.answers = 0
         self.has_late_query = False
@@ -216,7 +220,7 @@ class Means:
         self.message_id = message_id
 
 
-class Pool(ABC):
+class Pool(Queue, ABC):
     """All connections to one upstream, its health, and the exchanges that wait for a connection.
 
     Attributes:
@@ -225,6 +229,8 @@ class Pool(ABC):
         series: What users see of it.
         health: Whether it answers.
         waiting: Exchanges without a connection, oldest first.
+        pace: How often it may be asked, None for as often as anybody likes.
+        has_probe: A probe of it is in flight.
         patience_s: How long an answer may take before the query is asked again elsewhere.
         edns_off_until: Queries go without OPT until then (RFC 6891 section 6.2.2).
         attempts, dialled: Queries sent; connections opened for them.
@@ -238,21 +244,24 @@ class Pool(ABC):
         "attempts",
         "dialled",
         "edns_off_until",
+        "has_probe",
         "health",
         "is_retired",
         "is_stream",
+        "pace",
         "patience_s",
         "series",
         "upstream",
-        "waiting",
     )
 
     def __init__(self, upstream: Upstream, series: UpstreamSeries, means: Means) -> None:
+        super().__init__()
         self.upstream = upstream
         self.is_stream = upstream.transport is not Transport.UDP
         self.series = series
         self.health = Health(upstream.max_fails)
-        self.waiting: dict[Exchange, None] = {}
+        self.pace: Pace | None = None
+        self.has_probe = False
         self.patience_s = MOST_PATIENCE_S
         self.edns_off_until = 0.0
         self.attempts = 0
@@ -307,13 +316,71 @@ class Pool(ABC):
 
     def is_usable(self, now: float) -> bool:
         """Whether a query had better go here than to an upstream that is not."""
-        health = self.health
+        health, pace = self.health, self.pace
+        if pace is not None and not pace.has_room(now):
+            return False
         return not health.is_down and (now >= health.dial_at or self.can_serve())
 
-    def wake(self, now: float) -> None:
-        """Dials after a pause for those that still wait."""
+    def has_spare(self, now: float) -> bool:
+        """Whether there is room for a query that can be done without, such as a hedge."""
+        return self.pace is None or self.pace.has_spare(now)
+
+    def may_probe(self, now: float) -> bool:
+        """Whether there is room for a probe, which may need a connection of its own."""
+        return self.has_spare(now)
+
+    def refusal(self) -> Failure | None:
+        """Returns why nothing more can wait here, None if something can."""
+        if len(self.waiting) >= MAX_WAITING:
+            return Failure.OVERLOADED
+        pace = self.pace
+        if pace is not None and len(pace.waiting) >= pace.most_waiting:
+            return Failure.PACED
+        return None
+
+    def wake(self, now: float) -> list[Exchange]:
+        """Dials after a pause for those that still wait, and gives out turns.
+
+        Returns the exchanges that had their turn and still could not be asked.
+        """
         if self.waiting and now >= self.health.dial_at:
             self.dial_for_waiting(now)
+        return [] if self.pace is None else self._give_turns(self.pace, now)
+
+    def _give_turns(self, pace: Pace, now: float) -> list[Exchange]:
+        pace.is_planned = False
+        failed = []
+        while (exchange := pace.take_turn(now)) is not None:
+            pool = pace.waiting.pop(exchange)
+            if pool.ask(exchange, now) is not None:
+                failed.append(exchange)
+        self._plan_turns(pace, now)
+        return failed
+
+    def _plan_turns(self, pace: Pace, now: float) -> None:
+        if pace.waiting and not pace.is_planned:
+            pace.is_planned = True
+            self._means.chores.add(pace.next_at(now), self)
+
+    def await_turn(self, pace: Pace, exchange: Exchange, now: float) -> Failure | None:
+        """Lets the exchange wait for its turn; returns why it cannot."""
+        if exchange.is_spare:
+            self.series.left_out += 1
+            return Failure.PACED
+        if len(pace.waiting) >= pace.most_waiting:
+            return Failure.PACED
+        self.series.paced += 1
+        self._enqueue(pace, exchange)
+        self._plan_turns(pace, now)
+        return None
+
+    def _enqueue(self, queue: Queue, exchange: Exchange) -> None:
+        """Lets the exchange wait in ``queue``, and nowhere else."""
+        elsewhere = cast("Queue | None", exchange.waiting_in)
+        if elsewhere is not None:
+            del elsewhere.waiting[exchange]
+        queue.waiting[exchange] = self
+        exchange.waiting_in = queue
 
     def compose(self, attempt: Attempt, now: float) -> bytes:
         """Returns the query of ``attempt`` without its ID, with OPT unless that failed lately."""
@@ -356,11 +423,7 @@ class Pool(ABC):
             if self._next_dial_look != health.dial_at:
                 self._next_dial_look = health.dial_at
                 self._means.chores.add(health.dial_at, self)
-        elsewhere = cast("Pool | None", exchange.waiting_in)
-        if elsewhere is not None:
-            del elsewhere.waiting[exchange]
-        self.waiting[exchange] = None
-        exchange.waiting_in = self
+        self._enqueue(self, exchange)
         return None
 
     def take_waiting(self) -> Exchange:

@@ -8,7 +8,7 @@ from nodecache.cache.message import Message
 from nodecache.engine.block import BlockState
 from nodecache.engine.listener import Listener
 from nodecache.engine.zones import ServedZone
-from nodecache.wire.const import EDE_STALE_ANSWER
+from nodecache.wire.const import EDE_STALE_ANSWER, NXDOMAIN, RCODE_MASK
 from nodecache.wire.query import Query
 from nodecache.wire.reply import compose_reply, extended_error
 
@@ -45,7 +45,10 @@ def reply_to(
     if limit is None:
         limit = most_octets(query, waiter.listener, waiter.served.state)
     rest = compose_reply(query, flags, counts, records, limit, options)
-    queries.count_response(flags & 0xF, plugin, len(rest) + 2)
+    rcode = flags & RCODE_MASK
+    queries.count_response(rcode, plugin, len(rest) + 2)
+    if rcode == NXDOMAIN:
+        queries.count_nxdomain(query.qname)
     queries.durations.observe(duration_s)
     return query.octets[:2] + rest
 

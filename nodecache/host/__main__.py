@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Imports below stand where they are needed: withdrawing rules does not wait for pyroute2.
 
-_INSTALL_S = 10.0
+_INSTALL_S = 8.0
 # Tear-down has 3 s in all; a held xtables lock must not use up more.
 _WITHDRAW_S = 1.5
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,15}")

@@ -104,7 +104,8 @@ class Blocks:
             for pending in state.pending.values():
                 # What is under way was asked by the old rules.
                 pending.messages = messages if _asks_alike(state.block, block) else None
-                pending.message = None
+                if pending.message is not None and pending.message.partition is None:
+                    pending.message = None  # it does not hold any more
         state.configure(block, messages, chain)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from nodecache import __version__
 from nodecache.counters import Counters, Histogram
 from nodecache.telemetry.catalogue import DROP_REASONS, EVENTS
+from nodecache.wire.text import name_text
 
 # The types that CoreDNS labels by name; all others are "other", which bounds the series.
 TYPE_NAMES = {
@@ -70,6 +71,12 @@ def _hits(counters: Counters) -> Numbers:
     for c in counters.caches:
         yield ("packet",), c.packet_hits
         yield ("message",), c.success_hits + c.denial_hits - c.packet_hits
+
+
+def _nxdomains(counters: Counters) -> Numbers:
+    yield from _by_label(counters.nxdomains.by_zone)
+    for suffix, number in counters.nxdomains.by_suffix.items():
+        yield (name_text(suffix),), number
 
 
 def _upstreams(counters: Counters, attribute: str) -> Numbers:
@@ -184,9 +191,12 @@ NUMBERS: dict[str, Callable[[Counters], Numbers]] = {
     ),
     "nodecache_stale_total": lambda c: [((), sum(cache.served_stale for cache in c.caches))],
     "nodecache_hits_total": _hits,
+    "nodecache_nxdomain_total": _nxdomains,
     "nodecache_drops_total": lambda c: _by_label(_zeros(DROP_REASONS) | c.drops),
     "nodecache_receive_queue_drops_total": lambda c: _by_label(c.receive_drops),
     **{f"nodecache_{name}": _gauge(name) for name in _GAUGES},
+    "nodecache_paced_total": lambda c: (((u.to,), u.paced) for u in c.upstreams),
+    "nodecache_left_out_total": lambda c: (((u.to,), u.left_out) for u in c.upstreams),
     "nodecache_upstream_connections": lambda c: _upstreams(c, "connections"),
     "coredns_forward_requests_total": lambda c: (
         (labels[:1], number) for labels, number in _answered(c)

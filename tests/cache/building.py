@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nodecache.cache.lifetime import Kind
-from nodecache.cache.message import Message
+from nodecache.cache.message import PIECE_OVERHEAD_OCTETS, Message
+from nodecache.cache.shared import SET_OVERHEAD_OCTETS
 from nodecache.cache.store import Budget, MessageCache
 from nodecache.config.model import CLUSTER_DOMAIN, CachePolicy
 from nodecache.wire.response import Response, scan_response
@@ -96,6 +97,27 @@ def message(
     rcode = {Kind.NXDOMAIN: 3, Kind.FAILURE: 2}.get(kind, 0)
     pieces = (b"\xc0\x0c\0\1\0\1", bytes(octets))
     return Message(for_key, kind, RESPONSE_FLAGS | rcode, (1, 0, 0), pieces, ttl_s, now)
+
+
+def denial(
+    for_key: bytes, now: float = NOW, kind: Kind = Kind.NXDOMAIN, ttl_s: float = 30.0
+) -> Message:
+    """An NXDOMAIN or NODATA with the SOA of cluster.local, as an upstream sends it."""
+    rcode = 3 if kind is Kind.NXDOMAIN else 0
+    found = scanned(for_key, response(for_key, [], [soa()], rcode=rcode))
+    flags = RESPONSE_FLAGS | rcode
+    return Message(for_key, kind, flags, found.counts, found.pieces, ttl_s, now)
+
+
+def budgeted_octets(messages: Iterable[Message]) -> int:
+    """What a budget counts for these messages: records that several share only once."""
+    apart, shared = 0, {}
+    for each in messages:
+        apart += each.size_octets
+        if each.kind in (Kind.NXDOMAIN, Kind.NODATA) and not each.counts[0]:
+            pieces = PIECE_OVERHEAD_OCTETS * len(each.pieces)
+            shared[each.pieces] = SET_OVERHEAD_OCTETS + each.records_octets + pieces
+    return apart + sum(shared.values())
 
 
 def ttls(reply: bytes, from_offset: int) -> list[int]:

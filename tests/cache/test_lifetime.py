@@ -157,10 +157,11 @@ def test_refresh_begins_in_time_but_never_at_once(ttl: int, percentage: int, jit
     lead_s = refresh_lead_s(float(ttl), percentage, jitter)
     assert min(1.5, ttl / 2) <= lead_s <= ttl * 0.9
     assert lead_s >= ttl * percentage / 100 * 0.999
-    assert lead_s <= max(ttl * percentage / 100 * 4 / 3, min(1.5, ttl / 2))
+    assert lead_s <= max(ttl * percentage / 100, min(1.5, ttl / 2)) * 4 / 3
 
 
 def test_refresh_of_an_ordinary_message_begins_in_its_last_tenth() -> None:
     assert refresh_lead_s(30.0, 10, 0.0) == pytest.approx(3.0)
     assert refresh_lead_s(30.0, 10, 0.99) == pytest.approx(3.99)
-    assert refresh_lead_s(5.0, 10, 0.5) == 1.5
+    assert refresh_lead_s(5.0, 10, 0.0) == 1.5
+    assert refresh_lead_s(5.0, 10, 0.75) == pytest.approx(1.875)

@@ -28,6 +28,7 @@ from tests.cache.building import (
     TXT,
     A,
     a,
+    budgeted_octets,
     cache,
     cname,
     key,
@@ -100,7 +101,7 @@ def check(*stores: MessageCache) -> None:
     """The invariants of cache/store.py, as far as one moment shows them."""
     budget = stores[0]._budget
     kept = [message for store in stores for message in store.all_messages()]
-    assert budget.octets == sum(message.size_octets for message in kept) <= budget.limit_octets
+    assert budget.octets == budgeted_octets(kept) <= budget.limit_octets
     for store in stores:
         for half in (store.success, store.denial):
             inside = [each for each in store.all_messages() if each.partition is half]

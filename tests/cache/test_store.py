@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -9,7 +11,17 @@ from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import Message
 from nodecache.cache.store import Budget, MessageCache
 from nodecache.config.model import CLUSTER_DOMAIN, CachePolicy, Lifetime
-from tests.cache.building import AAAA, NOW, TXT, A, cache, key, message
+from tests.cache.building import (
+    AAAA,
+    NOW,
+    TXT,
+    A,
+    budgeted_octets,
+    cache,
+    denial,
+    key,
+    message,
+)
 from tests.reference.naive_cache import NaiveCache, NaiveSegments
 
 KEYS = [
@@ -26,7 +38,7 @@ def policy(success: int = 9984, denial: int = 9984) -> CachePolicy:
 
 
 class Twins(RuleBasedStateMachine):
-    """Two server blocks on one budget, and their naive twins."""
+    """Two server blocks on one budget, the second with NXDOMAIN cuts, and their naive twins."""
 
     @initialize(
         capacities=st.tuples(*[st.integers(1, 12)] * 4),
@@ -38,17 +50,28 @@ class Twins(RuleBasedStateMachine):
         self.budget = Budget(limit)
         self.real: list[MessageCache] = []
         self.naive: list[NaiveCache] = []
-        for success, denial in (capacities[:2], capacities[2:]):
-            self.real.append(
-                MessageCache(policy(success, denial), self.budget, CLUSTER_DOMAIN.wire)
-            )
-            halves = NaiveSegments(success), NaiveSegments(denial)
-            self.naive.append(NaiveCache(self.naive, limit, *halves))
+        for positive, negative in (capacities[:2], capacities[2:]):
+            cuts = bool(self.real)
+            rules = replace(policy(positive, negative), nxdomain_cut=(CLUSTER_DOMAIN,) * cuts)
+            self.real.append(MessageCache(rules, self.budget, CLUSTER_DOMAIN.wire))
+            halves = NaiveSegments(positive), NaiveSegments(negative)
+            self.naive.append(NaiveCache(self.naive, limit, *halves, cuts))
 
-    def make(self, for_key: bytes, kind: Kind, ttl_s: int, stale_s: int, octets: int) -> Message:
+    def make(
+        self,
+        for_key: bytes,
+        kind: Kind,
+        ttl_s: int,
+        stale_s: int,
+        octets: int,
+        has_soa: bool = False,
+    ) -> Message:
         # No two messages of the same moment, so that the order of expiry is one.
         self.count += 1
-        made = message(for_key, self.now + self.count * 1e-6, kind, float(ttl_s), octets)
+        stored_at = self.now + self.count * 1e-6
+        made = message(for_key, stored_at, kind, float(ttl_s), octets)
+        if has_soa and kind in (Kind.NXDOMAIN, Kind.NODATA):
+            made = denial(for_key, stored_at, kind, float(ttl_s))
         made.keep_until += stale_s
         return made
 
@@ -60,6 +83,7 @@ class Twins(RuleBasedStateMachine):
         ttl_s=st.integers(1, 60),
         stale_s=st.sampled_from([0, 0, 5, 100]),
         octets=st.sampled_from([12, 12, 400, 9000]),
+        has_soa=st.booleans(),
     )
     def admit(
         self,
@@ -70,9 +94,10 @@ class Twins(RuleBasedStateMachine):
         ttl_s: int,
         stale_s: int,
         octets: int,
+        has_soa: bool,
     ) -> None:
-        made = self.make(for_key, kind, ttl_s, stale_s, octets)
-        made.covers_all_types = covers and kind is Kind.NXDOMAIN
+        made = self.make(for_key, kind, ttl_s, stale_s, octets, has_soa)
+        made.covers_all_types = covers and kind is Kind.NXDOMAIN and not made.counts[0]
         self.naive[block].admit(made, self.now)
         is_kept = self.real[block].admit(made, self.now)
         assert is_kept == (made in self.naive[block].all())
@@ -123,7 +148,7 @@ class Twins(RuleBasedStateMachine):
     @invariant()
     def octets_are_counted_and_bounded(self) -> None:
         kept = [m for naive in self.naive for m in naive.all()]
-        assert self.budget.octets == sum(m.size_octets for m in kept) <= self.budget.limit_octets
+        assert self.budget.octets == budgeted_octets(kept) <= self.budget.limit_octets
 
 
 Twins.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
@@ -288,6 +313,42 @@ def test_failure_does_not_end_or_hide_a_covering_nxdomain() -> None:
     admit(store, covering, message(key(qtype=AAAA), kind=Kind.FAILURE))
     assert store.find(key(qtype=AAAA), NOW) is covering
     assert store.find(key(qtype=A), NOW) is covering
+
+
+def test_negative_messages_with_equal_records_hold_them_once() -> None:
+    store = cache()
+    made = [denial(key(f"no{n}.cluster.local")) for n in range(5)]
+    made.append(denial(key("no9.cluster.local"), kind=Kind.NODATA))
+    admit(store, *made)
+    assert len({id(each.pieces) for each in made}) == 1
+    budget = store._budget
+    assert len(budget.shared_records) == 1
+    assert budget.octets == budgeted_octets(made)
+    for each in made[:-1]:
+        store.remove(each)
+    assert budget.octets == budgeted_octets(made[-1:])
+    store.remove(made[-1])
+    assert (budget.octets, len(budget.shared_records)) == (0, 0)
+
+
+def test_records_that_all_differ_are_bounded_by_the_budget_like_the_rest() -> None:
+    store = cache(octets=20_000)
+    for n in range(200):
+        made = denial(key(f"no{n}.cluster.local"))
+        made.replace_records((made.pieces[0], n.to_bytes(22, "big")))
+        store.admit(made, NOW)
+    assert 0 < len(store) == len(store._budget.shared_records)
+    assert store._budget.octets == budgeted_octets(store.all_messages()) <= 20_000
+
+
+def test_message_whose_records_nobody_has_needs_room_for_them() -> None:
+    first, second = denial(key("a.cluster.local")), denial(key("b.cluster.local"))
+    odd = denial(key("c.cluster.local"))
+    odd.replace_records((odd.pieces[0], bytes(22)))
+    store = cache(octets=budgeted_octets([first, second]))
+    store.admit(first, NOW)
+    assert store.has_room(second)
+    assert not store.has_room(odd)
 
 
 def test_failure_never_replaces_a_message_that_may_be_served() -> None:

@@ -498,6 +498,7 @@ def test_flags_reach_the_configuration(configure: Callable[..., Config]) -> None
         cluster_domain=parse_name("k8s.example"),
         nxdomain_scope=NxdomainScope.ALL,
         max_inflight=7,
+        client_share=30,
         quiet=True,
         pidfile="/run/x.pid",
         log_format=LogFormat.JSON,
@@ -519,6 +520,7 @@ def test_flags_reach_the_configuration(configure: Callable[..., Config]) -> None
         parse_name("k8s.example"),
         NxdomainScope.ALL,
         7,
+        30,
         node=NodePlan(
             "dns0", FLAGS.localip, 53, 8081, Backend.NFTABLES, has_interface=True, has_rules=False
         ),

@@ -295,9 +295,10 @@ def test_no_text_makes_the_whole_configuration_raise_but_for_faults(
 
 WORDS = st.sampled_from(
     ["bind", "cache", "forward", "errors", "prometheus", "health", "success", "denial", "except",
-     "prefetch", "serve_stale", "servfail", "disable", "tls", "policy", "health_check", "next",
-     "failover", "consolidate", "lameduck", "domain", ".", "10.0.0.1", "tls://[::1]%a:1", "0",
-     "-1", "30", "5m", "10%", "(", "\"", "/etc/resolv.conf", "a/b", "::1/64", "%", "]", "[", ""]
+     "prefetch", "serve_stale", "servfail", "disable", "nxdomain_cut", "tls", "policy", "next",
+     "health_check", "failover", "consolidate", "lameduck", "domain", ".", "10.0.0.1", "0", "%",
+     "tls://[::1]%a:1", "-1", "30", "5m", "10%", "(", "\"", "/etc/resolv.conf", "a/b", "::1/64",
+     "]", "[", ""]
 )  # fmt: skip
 LINES = st.lists(st.lists(WORDS, min_size=1, max_size=6).map(" ".join), max_size=8)
 

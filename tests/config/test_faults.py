@@ -467,6 +467,76 @@ BROKEN: list[tuple[str, list[str]]] = [
         ],
     ),
     (
+        ". {\n    cache {\n        nxdomain_cut\n    }\n}\n",
+        [
+            ("Corefile:3:9: 'nxdomain_cut' needs at least one ZONE; write 'nxdomain_cut ZONE...'"),
+        ],
+    ),
+    (
+        ". {\n    cache {\n        nxdomain_cut a..b\n    }\n}\n",
+        [
+            (
+                "Corefile:3:22: a domain name has no empty label; remove the surplus dot; write "
+                "'nxdomain_cut ZONE...'"
+            ),
+        ],
+    ),
+    (
+        "a.example b.example {\n    cache {\n        nxdomain_cut x.a.example example\n    }\n}\n",
+        [
+            ("Corefile:3:9: 'example.' is in no zone of this block; write 'nxdomain_cut ZONE...'"),
+        ],
+    ),
+    (
+        (
+            ". {\n    cache {\n        nxdomain_cut example\n    }\n"
+            "    hosts {\n        10.0.0.1 a.example\n    }\n}\n"
+        ),
+        [
+            (
+                "Corefile:3:9: 'nxdomain_cut' would hide what hosts of this block says of names "
+                "below: remove one of the two"
+            ),
+        ],
+    ),
+    (
+        (
+            ". {\n    cache {\n        nxdomain_cut example\n    }\n"
+            "    forward . 10.0.0.1\n    forward . 10.0.0.2\n}\n"
+        ),
+        [
+            (
+                "Corefile:3:9: 'nxdomain_cut' would hide what a second forward of this block says "
+                "of names below: remove one of the two"
+            ),
+        ],
+    ),
+    (
+        (
+            ". {\n    cache {\n        nxdomain_cut example\n    }\n"
+            "    forward . 10.0.0.1 {\n        except a.example\n    }\n}\n"
+        ),
+        [
+            (
+                "Corefile:3:9: 'nxdomain_cut' would hide what an except of forward of this block "
+                "says of names below: remove one of the two"
+            ),
+        ],
+    ),
+    (
+        (
+            ". {\n    cache {\n        nxdomain_cut example\n    }\n"
+            "    forward . 10.0.0.1 {\n        except a.example\n    }\n    rewrite stop {\n"
+            "        name exact a.example b.example\n    }\n}\n"
+        ),
+        [
+            (
+                "Corefile:3:9: 'nxdomain_cut' would hide what rewrite of this block says of names "
+                "below: remove one of the two"
+            ),
+        ],
+    ),
+    (
         ". {\n    cache {\n        keepttl {\n        }\n    }\n}\n",
         [
             "Corefile:3:9: 'keepttl' takes no braces",
@@ -563,6 +633,28 @@ BROKEN: list[tuple[str, list[str]]] = [
             (
                 "Corefile:3:19: -1 is out of range: give 0 to 4294967295 failures (0 never "
                 "takes an upstream for down); write 'max_fails INTEGER'"
+            ),
+        ],
+    ),
+    (
+        ". {\n    forward . 10.0.0.1 {\n        max_rate 1024pps\n    }\n}\n",
+        ["Corefile:3:18: '1024pps' is no whole number; write 'max_rate INTEGER'"],
+    ),
+    (
+        ". {\n    forward . 10.0.0.1 {\n        max_rate 1000001\n    }\n}\n",
+        [
+            (
+                "Corefile:3:18: 1000001 is out of range: give 0 to 1000000 queries a second (0 "
+                "sets no limit); write 'max_rate INTEGER'"
+            ),
+        ],
+    ),
+    (
+        ". {\n    forward . 10.0.0.1 {\n        max_conns 65\n    }\n}\n",
+        [
+            (
+                "Corefile:3:19: 65 is out of range: give 0 to 64 connections (0 chooses 64, the "
+                "most to one upstream); write 'max_conns INTEGER'"
             ),
         ],
     ),

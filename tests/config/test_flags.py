@@ -116,12 +116,19 @@ def test_stock_values_of_every_flag_are_accepted() -> None:
 def test_our_own_flags() -> None:
     flags = read(
         *["-cache-size", "64MiB", "-cluster-domain", "k8s.example", "-nxdomain-scope", "all"],
-        *["-max-inflight=500", "-watch=false", "-log-format=json", "-legacy-metrics"],
+        *[
+            "-max-inflight=500",
+            "-client-share=30",
+            "-watch=false",
+            "-log-format=json",
+            "-legacy-metrics",
+        ],
     )
     assert flags.cache_octets == 64 * 1024 * 1024
     assert flags.cluster_domain == parse_name("k8s.example")
     assert flags.nxdomain_scope is NxdomainScope.ALL
     assert flags.max_inflight == 500
+    assert flags.client_share == 30
     assert not flags.watch
     assert flags.log_format is LogFormat.JSON
     assert flags.legacy_metrics
@@ -184,6 +191,10 @@ def test_metrics_address_may_be_turned_off() -> None:
         ),
         (["-cache-size", "1MB"], "-cache-size: '1MB' is no size: write one such as 64MiB or 1GiB"),
         (["-nxdomain-scope", "none"], "-nxdomain-scope: 'none' is none of cluster, all"),
+        (
+            ["-client-share", "0"],
+            "-client-share: 0 is out of range: give 1 to 100 per cent (100 sets no limit)",
+        ),
         (
             ["-max-inflight", "0"],
             "-max-inflight: 0 is out of range: give 1 to 1000000 exchanges (memory of a node)",

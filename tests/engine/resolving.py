@@ -43,13 +43,19 @@ def zone(text: str) -> Name:
 class FakeForwarder:
     """Collects exchanges; ``instantly`` is how each of them ends at once, if set.
 
-    ``submitted`` are those that somebody waits for, ``asked`` are all.
+    ``submitted`` are those that somebody waits for, ``asked`` are all; ``is_dead`` is what it
+    says of its upstreams.
     """
 
     def __init__(self) -> None:
         self.asked: list[Exchange] = []
         self.submitted: list[Pending] = []
         self.instantly: bytes | Failure | None = None
+        self.refused: Failure | None = None
+        self.is_dead = False
+
+    def looks_dead(self, policy: ForwardPolicy, now: float) -> bool:
+        return self.is_dead
 
     def submit(self, exchange: Exchange, now: float) -> None:
         self.asked.append(exchange)
@@ -58,6 +64,9 @@ class FakeForwarder:
         self.submitted.append(exchange)
         if self.instantly is not None:
             self.finish(exchange, self.instantly, now)
+
+    def refusal(self, policy: ForwardPolicy) -> Failure | None:
+        return self.refused
 
     def finish(self, exchange: Exchange, result: bytes | Failure, now: float) -> None:
         assert not exchange.is_done
@@ -87,11 +96,12 @@ class Bed:
     chain: Chain | None = None
     is_whoami: bool = False
     bufsize: int | None = None
+    random: Callable[[], float] = lambda: 0.0
 
     def __post_init__(self) -> None:
         self.counters = Counters()
         self.forwarder = FakeForwarder()
-        self.resolver = Resolver(self.forwarder, self.counters, lambda: 0.0, self.most_pending)
+        self.resolver = Resolver(self.forwarder, self.counters, self.random, self.most_pending)
         block = ServerBlock(
             self.zones,
             53,

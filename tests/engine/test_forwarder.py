@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from nodecache.config.model import (
     SelectionPolicy,
     Upstream,
 )
+from nodecache.engine.doubt import MOST_OPINIONS, OPINION_BURST
 from nodecache.engine.exchange import Failure
 from nodecache.engine.forwarder import HEDGE_BURST
 from nodecache.engine.upstream import Connection
@@ -339,8 +341,47 @@ def test_failfast_fails_at_once_when_all_are_down() -> None:
 def test_servfail_is_the_answer_unless_failover_says_otherwise() -> None:
     bed = Bed()
     bed.ask(TWO)
+    for _ in range(MOST_OPINIONS):
+        assert asked(bed) == [TCP]
+        bed.reply_all(rcode=2)
+    assert [outcome[3] & 0xF for outcome in bed.outcomes if isinstance(outcome, bytes)] == [2]
+    assert bed.counters.events["doubted"] == MOST_OPINIONS - 1
+
+
+@pytest.mark.parametrize("ill", [{"rcode": 2}, {"truncated": True}])
+def test_an_ill_backend_among_others_is_asked_once(ill: dict[str, Any]) -> None:
+    bed = Bed()
+    for n in range(3):
+        bed.ask(ONE, f"n{n}.cluster.local")
+    bed.reply_all()
+    count = len(bed.open)
+    bed.ask(ONE)
+    [(connection, query)] = bed.queries
+    bed.deliver(connection, answer(query, **ill))
+    [(other, query)] = bed.queries
+    assert other is not connection
+    bed.deliver(other, answer(query))
+    assert bed.outcomes[-1] == answer(query)
+    assert connection in bed.closed
+    assert len(bed.open) == count - 1 > 0
+
+
+def test_second_opinions_are_a_hundredth_of_all_queries_after_a_burst() -> None:
+    bed = Bed()
+    for n in range(1000):
+        bed.ask(ONE, f"n{n}.cluster.local")
+        while bed.queries:
+            bed.reply_all(rcode=2)
+        bed.results.clear()
+    assert OPINION_BURST + 9 <= bed.counters.events["doubted"] <= OPINION_BURST + 11
+
+
+def test_an_error_that_nobody_contradicts_in_time_is_the_answer() -> None:
+    bed = Bed()
+    bed.ask(ONE)
     [(connection, query)] = bed.queries
     bed.deliver(connection, answer(query, rcode=2))
+    bed.wait(5.0)
     assert bed.outcomes == [answer(query, rcode=2)]
 
 
@@ -430,8 +471,9 @@ def test_formerr_from_a_server_that_knows_edns_is_the_answer() -> None:
 def test_a_truncated_response_over_tcp_is_the_answer() -> None:
     bed = Bed()
     bed.ask(ONE)
-    [(connection, query)] = bed.queries
-    bed.deliver(connection, answer(query, truncated=True))
+    for _ in range(MOST_OPINIONS):
+        [(connection, query)] = bed.queries
+        bed.deliver(connection, answer(query, truncated=True))
     assert bed.outcomes == [answer(query, truncated=True)]
 
 

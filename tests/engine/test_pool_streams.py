@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from nodecache.config.model import Transport
 from nodecache.engine.exchange import Failure
 from nodecache.engine.streams import MAX_CONNECTIONS, MAX_DEPTH, TARGET_CONNECTIONS
 from nodecache.engine.upstream import MAX_WAITING, Connection
@@ -193,17 +194,58 @@ def test_connections_in_use_are_replaced_at_about_thirty_seconds() -> None:
     bed.ask(ONE)
     bed.reply_all()
     [first] = bed.open
-    for _ in range(220):
-        bed.wait(0.1)
+    for _ in range(22):
+        bed.wait(1.0)
         bed.ask(ONE)
         bed.reply_all()
     assert first not in bed.closed
-    for _ in range(170):
-        bed.wait(0.1)
+    for _ in range(17):
+        bed.wait(1.0)
         bed.ask(ONE)
         bed.reply_all()
     assert first in bed.closed
     assert all(isinstance(outcome, bytes) for outcome in bed.outcomes)
+
+
+def test_connections_with_much_to_do_are_replaced_early_and_grow_to_the_target() -> None:
+    bed = Bed()
+    for _ in range(350):
+        bed.ask(ONE)
+        bed.reply_all()
+        bed.wait(0.002)
+    assert not bed.closed  # nothing is replaced in its first 0.75 s
+    while bed.now < 1010.0:
+        bed.ask(ONE)
+        bed.reply_all()
+        bed.wait(0.002)
+        bed.results.clear()
+    assert len(bed.open) == TARGET_CONNECTIONS
+    assert all(bed.now - connection.opened_at <= 2.5 for connection in bed.open)
+
+
+def test_tls_connections_are_kept_under_load() -> None:
+    bed = Bed()
+    secure = policy(replace(TCP, transport=Transport.TLS))
+    while bed.now < 1010.0:
+        bed.ask(secure)
+        bed.reply_all()
+        bed.wait(0.002)
+        bed.results.clear()
+    assert len(bed.open) == 1
+    assert not bed.closed
+
+
+def test_connections_are_kept_while_backends_die() -> None:
+    bed = Bed()
+    while bed.now < 1012.0:
+        bed.ask(ONE)
+        bed.reply_all()
+        bed.wait(0.002)
+        if not int(bed.now) % 3:  # nobody takes the next connection
+            bed.connects = False
+            bed.refuse_all()
+        bed.results.clear()
+    assert max(bed.now - connection.opened_at for connection in bed.open) > 5.0
 
 
 def test_a_connection_is_not_older_than_max_age() -> None:

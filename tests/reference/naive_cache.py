@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import Message
+from nodecache.wire.query import is_below
+from tests.cache.building import AAAA, A, budgeted_octets
 
 
 @dataclass
@@ -43,12 +45,16 @@ class NaiveSegments:
 
 @dataclass
 class NaiveCache:
-    """One server block; ``neighbours`` are all blocks that share the budget, itself included."""
+    """One server block; ``neighbours`` are all blocks that share the budget, itself included.
+
+    With ``cuts``, an NXDOMAIN of all types answers for all names below its own.
+    """
 
     neighbours: list[NaiveCache]
     limit_octets: int
     success: NaiveSegments
     denial: NaiveSegments
+    cuts: bool = False
 
     def all(self) -> list[Message]:
         return self.success.all() + self.denial.all()
@@ -58,10 +64,30 @@ class NaiveCache:
 
     def find(self, key: bytes, now: float) -> Message | None:
         own = self.get(key)
-        covering = [m for m in self.covering(key) if m.expires_at > now]
+        covering = [m for m in self.covering(key) if m.expires_at > now or _wins_stale(m, own, now)]
         if own is not None and own.expires_at > now and own.kind is not Kind.FAILURE:
             return own
-        return covering[0] if covering else own
+        if covering:
+            return covering[0]
+        if own is not None and own.kind is not Kind.FAILURE:
+            return own
+        cutting = [m for m in self.cutting(key) if m.expires_at > now]
+        if not cutting or self.is_known_to_exist(key, now):
+            return own
+        return max(cutting, key=lambda m: len(m.key))
+
+    def cutting(self, key: bytes) -> list[Message]:
+        return [
+            message
+            for message in self.all()
+            if self.cuts and message.covers_all_types and message.counts[0] == 0
+            if message.key[:-5] != key[:-5] and is_below(key[:-5], message.key[:-5])
+            if message.key[-3:] == key[-3:]
+        ]
+
+    def is_known_to_exist(self, key: bytes, now: float) -> bool:
+        siblings = [self.get(key[:-5] + bytes((0, qtype)) + key[-3:]) for qtype in (A, AAAA)]
+        return any(m is not None and m.expires_at > now and _exists(m) for m in siblings)
 
     def covering(self, key: bytes) -> list[Message]:
         return [
@@ -89,14 +115,17 @@ class NaiveCache:
             self.drop(old)
         segments = self.segments_of(message)
         self.make_place(segments, now)
-        if message.kind is not Kind.FAILURE:
-            for covering in self.covering(message.key):
-                self.drop(covering)
+        for refuted in self.refuted_by(message):
+            self.drop(refuted)
         segments.probation.append(message)
         if was_protected and message.kind is not Kind.FAILURE:
             segments.hit(message)
         if self.octets() > self.limit_octets:
             self.make_room(now)
+
+    def refuted_by(self, message: Message) -> list[Message]:
+        covering = self.covering(message.key) if message.kind is not Kind.FAILURE else []
+        return covering + (self.cutting(message.key) if _exists(message) else [])
 
     def make_place(self, segments: NaiveSegments, now: float) -> None:
         if len(segments.all()) >= segments.capacity:
@@ -105,7 +134,7 @@ class NaiveCache:
             segments.evict()
 
     def octets(self) -> int:
-        return sum(m.size_octets for block in self.neighbours for m in block.all())
+        return budgeted_octets(m for block in self.neighbours for m in block.all())
 
     def expire(self, now: float) -> None:
         for block in self.neighbours:
@@ -131,6 +160,17 @@ class NaiveCache:
 
 def _is_worse(message: Message, old: Message) -> bool:
     return message.kind is Kind.FAILURE and old.kind is not Kind.FAILURE
+
+
+def _wins_stale(covering: Message, own: Message | None, now: float) -> bool:
+    if own is not None and own.kind is not Kind.FAILURE and own.stored_at > covering.stored_at:
+        return False
+    return covering.keep_until > now
+
+
+def _exists(message: Message) -> bool:
+    has_alias = message.kind is Kind.NXDOMAIN and message.counts[0] > 0
+    return has_alias or message.kind in (Kind.SUCCESS, Kind.NODATA)
 
 
 def _without_type(key: bytes) -> tuple[bytes, bytes]:

@@ -61,20 +61,26 @@ SERVING = [
     ("coredns_dns64_requests_translated_total", "counter", "server"),
     ("nodecache_coalesced_total", "counter", ""),
     ("nodecache_hedged_total", "counter", ""),
+    ("nodecache_doubted_total", "counter", ""),
     ("nodecache_refreshed_total", "counter", ""),
     ("nodecache_stale_total", "counter", ""),
     ("nodecache_shed_total", "counter", ""),
+    ("nodecache_shed_client_share_total", "counter", ""),
+    ("nodecache_shed_paced_total", "counter", ""),
     ("nodecache_upstream_failures_total", "counter", ""),
     ("nodecache_upstream_malformed_total", "counter", ""),
     ("nodecache_upstream_strays_total", "counter", ""),
     ("nodecache_upstream_edns_off_total", "counter", ""),
     ("nodecache_other_events_total", "counter", "event"),
     ("nodecache_hits_total", "counter", "tier"),
+    ("nodecache_nxdomain_total", "counter", "suffix"),
     ("nodecache_drops_total", "counter", "reason"),
     ("nodecache_receive_queue_drops_total", "counter", "server"),
     ("nodecache_pending_exchanges", "gauge", ""),
     ("nodecache_tcp_connections", "gauge", ""),
     ("nodecache_upstream_connections", "gauge", "state to"),
+    ("nodecache_paced_total", "counter", "to"),
+    ("nodecache_left_out_total", "counter", "to"),
     ("nodecache_interface_repaired_total", "counter", ""),
     ("nodecache_rules_repaired_total", "counter", ""),
     ("nodecache_restored_total", "counter", ""),
@@ -116,6 +122,7 @@ def make_counters() -> Counters:
         series = counters.query_series(SERVER, ZONE, proto, "1")
         series.count_query(1, 50, wants_dnssec=True)
         series.count_response(0, "cache", 120)
+        series.count_nxdomain(b"\4nope\7cluster\5local\0")
         series.durations.observe(0.0003)
     cache = counters.cache_series(SERVER, ZONE)
     cache.entries = {"success": lambda: 7, "denial": lambda: 2}

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from nodecache import limits
-from nodecache.config.corefile import Directive
-from nodecache.config.model import CachePolicy, Lifetime, Name, Prefetch, ServeStale, StaleMode
+from nodecache.config.corefile import Block, Directive
+from nodecache.config.model import (
+    ROOT,
+    CachePolicy,
+    Lifetime,
+    Name,
+    Prefetch,
+    ServerBlock,
+    ServeStale,
+    StaleMode,
+)
 from nodecache.config.names import parse_zones
 from nodecache.config.reading import Arguments, Option, Scope, one_of, read_options
 from nodecache.config.values import parse_duration_s, parse_integer, shown, within
@@ -113,6 +123,44 @@ def _read_disable(arguments: Arguments, policy: CachePolicy) -> CachePolicy:
     )
 
 
+def _read_nxdomain_cut(arguments: Arguments, policy: CachePolicy) -> CachePolicy:
+    zones = parse_all_zones(arguments, arguments.rest("at least one ZONE"))
+    served = {zone.text for zone in arguments.scope.zones}
+    for zone in zones:
+        if served.isdisjoint(_zones_above(zone.text)):
+            arguments.fault(arguments.name, f"{shown(zone.text)} is in no zone of this block")
+    return replace(policy, nxdomain_cut=arguments.join(policy.nxdomain_cut, zones))
+
+
+def _zones_above(text: str) -> Iterator[str]:
+    """Yields a zone, with its final dot, and all zones that it lies in."""
+    while text:
+        yield text
+        text = text.partition(".")[2]
+    yield ROOT.text
+
+
+def check_cuts(block: Block, scope: Scope, draft: ServerBlock) -> None:
+    """Faults ``nxdomain_cut`` where another answers for names below than for the name itself."""
+    if draft.cache is None or not draft.cache.nxdomain_cut:
+        return
+    others = [
+        *(["rewrite"] if draft.rewrites else []),
+        *(["template"] if draft.templates else []),
+        *(["hosts"] if draft.hosts is not None else []),
+        *(["whoami"] if draft.is_whoami else []),
+        *(["a second forward"] if len(draft.forwards) > 1 else []),
+        *(["an except of forward"] if any(each.except_zones for each in draft.forwards) else []),
+    ]
+    if not others:
+        return
+    text = f"'nxdomain_cut' would hide what {others[0]} of this block says of names below"
+    for directive in block.directives:
+        for child in directive.body or ():
+            if directive.name.text == "cache" and child.name.text == "nxdomain_cut":
+                scope.report.fault(child.name, f"{text}: remove one of the two")
+
+
 def _read_keepttl(_arguments: Arguments, policy: CachePolicy) -> CachePolicy:
     return replace(policy, keep_ttl=True)
 
@@ -125,4 +173,5 @@ _OPTIONS = {
     "servfail": Option("servfail DURATION", _read_servfail),
     "disable": Option("disable success|denial [ZONES...]", _read_disable, is_repeatable=True),
     "keepttl": Option("keepttl", _read_keepttl),
+    "nxdomain_cut": Option("nxdomain_cut ZONE...", _read_nxdomain_cut, is_repeatable=True),
 }

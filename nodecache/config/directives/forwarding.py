@@ -269,6 +269,14 @@ _OPTIONS = {
             "max_idle_connections", "an INTEGER", within(parse_integer, limits.IDLE_CONNECTIONS)
         ),
     ),
+    "max_rate": Option(
+        "max_rate INTEGER",
+        _for_upstream("max_rate", "an INTEGER", within(parse_integer, limits.MAX_RATE)),
+    ),
+    "max_conns": Option(
+        "max_conns INTEGER",
+        _for_upstream("max_connections", "an INTEGER", within(parse_integer, limits.MAX_CONNS)),
+    ),
     "max_fails": Option(
         "max_fails INTEGER",
         _for_upstream("max_fails", "an INTEGER", within(parse_integer, limits.MAX_FAILS)),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from nodecache.config.corefile import Block, Directive
 from nodecache.config.directives import hosting, observing, rewriting, shaping, templating
 from nodecache.config.directives.caching import USAGE as CACHE_USAGE
-from nodecache.config.directives.caching import read_cache
+from nodecache.config.directives.caching import check_cuts, read_cache
 from nodecache.config.directives.forwarding import USAGE as FORWARD_USAGE
 from nodecache.config.directives.forwarding import read_forward
 from nodecache.config.model import ServerBlock
@@ -64,6 +64,7 @@ def read_directives(block: Block, scope: Scope, draft: ServerBlock) -> ServerBlo
             scope.report.fault(directive.name, kind.refusal)
         elif name != "bind":
             draft = kind.read(directive, scope, draft)
+    check_cuts(block, scope, draft)
     return draft
 
 

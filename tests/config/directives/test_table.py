@@ -173,6 +173,17 @@ def test_servfail(option: str, seconds: float, cache_of: Callable[[str], CachePo
     assert cache_of(f"cache {{\n{option}\n}}").servfail_s == seconds
 
 
+def test_nxdomain_cut_is_off_unless_zones_are_named(
+    cache_of: Callable[[str], CachePolicy],
+) -> None:
+    assert cache_of("cache").nxdomain_cut == ()
+    policy = cache_of(
+        "cache {\nnxdomain_cut cluster.LOCAL 10.0.0.0/8\nnxdomain_cut cluster.local\n}"
+    )
+    zones = (parse_name("cluster.local"), parse_name("10.in-addr.arpa"))
+    assert policy.nxdomain_cut == zones
+
+
 def test_keepttl(cache_of: Callable[[str], CachePolicy]) -> None:
     assert cache_of("cache {\nkeepttl\n}").keep_ttl
     assert not cache_of("cache").keep_ttl
@@ -250,6 +261,8 @@ def test_force_tcp_leaves_tls_alone(upstream_of: Callable[..., Upstream]) -> Non
         ("expire 30s", Upstream(Address("10.0.0.1", 53), expire_s=30.0)),
         ("max_age 5m", Upstream(Address("10.0.0.1", 53), max_age_s=300.0)),
         ("max_idle_conns 8", Upstream(Address("10.0.0.1", 53), max_idle_connections=8)),
+        ("max_rate 500", Upstream(Address("10.0.0.1", 53), max_rate=500)),
+        ("max_conns 20", Upstream(Address("10.0.0.1", 53), max_connections=20)),
         ("max_fails 0", Upstream(Address("10.0.0.1", 53), max_fails=0)),
         (
             "health_check 5s no_rec domain a.example",
