@@ -130,6 +130,7 @@ class ScriptedUpstream:
         later: What connections do when ``faults`` is used up.
         udp_noise: Sends wrong responses before each right one.
         udp_truncates: Answers over UDP with TC only.
+        fails: Answers SERVFAIL over TCP.
     """
 
     host: str = HOST
@@ -139,6 +140,7 @@ class ScriptedUpstream:
     later: Fault = Fault.NONE
     udp_noise: bool = False
     udp_truncates: bool = False
+    fails: bool = False
     connections: int = 0
 
     def __post_init__(self) -> None:
@@ -198,6 +200,10 @@ class ScriptedUpstream:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def takes_datagram(self) -> bool:
+        """Whether a datagram that arrived is looked at; asked once for each."""
+        return True
+
     def note(self, query: dns.message.Message, transport: str, connection: int) -> None:
         """Keeps what was asked."""
         question = query.question[0]
@@ -231,7 +237,7 @@ class ScriptedUpstream:
     ) -> bool:
         """Does what the connection's fault says; returns whether it goes on."""
         if fault is Fault.NONE:
-            self.begin(self._reply(query, writer))
+            self.begin(self._fail(query, writer) if self.fails else self._reply(query, writer))
         elif fault is Fault.RESET:
             sock: socket.socket = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
@@ -239,6 +245,11 @@ class ScriptedUpstream:
         elif fault not in (Fault.SILENCE, Fault.FIN):
             writer.write(_wrong_octets(fault, query))
         return fault not in (Fault.RESET, Fault.FIN, Fault.HALF)
+
+    async def _fail(self, query: dns.message.Message, writer: asyncio.StreamWriter) -> None:
+        response = dns.message.make_response(query, recursion_available=True)
+        response.set_rcode(dns.rcode.SERVFAIL)
+        writer.write(_frame(response.to_wire()))
 
     async def _reply(self, query: dns.message.Message, writer: asyncio.StreamWriter) -> None:
         wait_s = _wait_s(query)
@@ -259,6 +270,8 @@ class _UdpSide(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if not self._owner.takes_datagram():
+            return
         query = dns.message.from_wire(data)
         self._owner.note(query, "udp", 0)
         self._owner.begin(self._reply(query, addr))
