@@ -18,8 +18,8 @@ HAND_OVERS = 20
 FLAGS = ("-rules", "nftables")
 # What a ratio is taken from: two queries in a hundred are for names that nobody asked before.
 ENOUGH = 1000
-# On a quiet machine it is 50 ms; two cores with all of this and other people's tests need room.
-LONGEST_MS, P999_MS = 500.0, 200.0
+# 50 ms on a quiet machine; one that does other things beside needs room.
+LONGEST_MS, P999_MS = 1500.0, 500.0
 
 
 def wait_for_hit_ratio(bed: Bed, daemon: NodeDaemon) -> float:

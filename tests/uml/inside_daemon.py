@@ -17,7 +17,7 @@ from tests.netns.node import Bed, By, bed_in, figure
 from tests.netns.topology import ADDRESSES, CLUSTER, CLUSTER6, LOCAL, UPSTREAM, UPSTREAM6
 from tests.uml.stage import LINK, NO_RULES, Counts, held_lock, rule_counts, within
 
-KILLS = 50
+KILLS = 12  # a start takes seconds here; tests/netns kills fifty times
 CLUSTER_IPS = (CLUSTER, CLUSTER6)
 
 
