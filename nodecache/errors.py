@@ -5,6 +5,7 @@ NodecacheError
 ├── SocketError      the machine's: an address that cannot be bound, with the next step
 ├── NodeError        the machine's: an interface or rules that cannot be set up, with the next step
 ├── HandoverError    a predecessor that gives nothing: the start is cold, nothing else
+│   └── RefusedError     it goes on serving, and keeps its -rundir
 └── SnapshotError    a kept cache that cannot be taken over: the start is cold, nothing else
 
 What peers send is never an exception: wire and cache return verdicts, and each drop has a counter.

@@ -227,7 +227,7 @@ class Life:
         self._sockets.drop_unused()
 
     async def _pass_self_test(self) -> None:
-        """Returns once we answer ourselves on every address."""
+        """Returns once we answer ourselves on every address that leads to us already."""
         told = ""
         while complaints := await self._daemon.ask_itself():
             if complaints[0] != told:

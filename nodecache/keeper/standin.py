@@ -13,7 +13,7 @@ from nodecache.channel import Serving
 from nodecache.keeper.lines import Lines
 from nodecache.keeper.redirect import Redirect
 from nodecache.keeper.refuse import Refuser, Watched
-from nodecache.keeper.watch import SILENCE_S, WITHDRAW_AFTER_S, Watch
+from nodecache.keeper.watch import SILENCE_S, WITHDRAW_AFTER_S, Watch, place_text
 
 MAX_HELD = 512
 _GOOD_ROUNDS = 3
@@ -64,7 +64,7 @@ class StandIn:
         self._away_since = None
         self._withdraw_because = ""
         self._refuser.probe = serving.probe
-        self._refuser.places = {_text(host, port) for host, port in serving.addresses}
+        self._refuser.places = {place_text(host, port) for host, port in serving.addresses}
         self._redirect.set_commands(serving.withdraw, serving.restore)
         self._watch.begin(serving.probe, serving.addresses, now)
 
@@ -225,8 +225,3 @@ class StandIn:
             )
         elif self._watch.good_rounds >= _GOOD_ROUNDS and self._away_since is None:
             self._redirect.restore()
-
-
-def _text(host: str, port: int) -> str:
-    """Returns a place as the names of sockets have it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

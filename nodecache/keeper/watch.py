@@ -163,9 +163,14 @@ class Watch:
                 return
 
 
+def place_text(host: str, port: int) -> str:
+    """Returns a place as the names of sockets and the log have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _targets_at(host: str, port: int, now: float) -> list[_Target]:
     """Returns the target at a literal; none if it is no address here."""
-    text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    text = place_text(host, port)
     try:
         # As octets: a str would load the IDNA tables.
         literal = _LOOPBACK.get(host, host).encode("ascii")

@@ -45,11 +45,6 @@ class Worker:
         self.asked_at: float | None = None
         self._is_killed = False
 
-    @property
-    def is_serving(self) -> bool:
-        """Whether it should answer."""
-        return self.served_at is not None
-
     def is_stuck(self, now: float) -> bool:
         """Whether it was asked to end long ago, and did nothing about it so far."""
         if self.asked_at is None or self.has_left or self.has_handed_over or self._is_killed:
