@@ -1,0 +1,1 @@
+"""The webhook's certificates, kept by its replicas in one Secret and one webhook configuration."""
