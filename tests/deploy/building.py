@@ -30,6 +30,8 @@ IMAGE = "localhost/nodecache:test"
 _MIRROR = "http://deb.debian.org/debian"
 _STEP_S = 600.0
 _MIN_FREE_OCTETS = 4 * 1024**3  # every stage is a copy of its own
+# Debian's slim images have none of these, nor get any from the packages that are added.
+_NOT_IN_SLIM = ("doc", "info", "locale", "man")
 _CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 
 
@@ -40,9 +42,9 @@ def require_builder() -> None:
     for name in ("buildah", "debootstrap", "chroot"):
         program(name)
     try:
-        urllib.request.urlopen(f"{_mirror()}/dists/stable/InRelease", timeout=PATIENCE_S).close()
+        urllib.request.urlopen(f"{mirror()}/dists/stable/InRelease", timeout=PATIENCE_S).close()
     except (OSError, urllib.error.URLError) as error:
-        pytest.skip(f"there is no Debian mirror at {_mirror()}: {error}")
+        pytest.skip(f"there is no Debian mirror at {mirror()}: {error}")
 
 
 def require_space(folder: Path) -> None:
@@ -99,6 +101,16 @@ class Store:
         settings: dict[str, Any] = found["OCIv1"]["config"]
         return settings
 
+    def compressed_octets(self, folder: Path) -> list[int]:
+        """Returns the size of each layer, the base's first, as a registry would have it."""
+        self.run("push", "--quiet", IMAGE, f"oci:{folder}:test")
+        blobs = folder / "blobs"
+        index = json.loads((folder / "index.json").read_text())
+        digest = index["manifests"][0]["digest"]
+        manifest = json.loads((blobs / digest.replace(":", "/")).read_text())
+        assert all(layer["mediaType"].endswith("+gzip") for layer in manifest["layers"])
+        return [layer["size"] for layer in manifest["layers"]]
+
     def clear(self) -> None:
         """Removes all containers and images; whoever made the folder removes it."""
         self.run("rm", "--all")
@@ -119,8 +131,10 @@ def make_base(folder: Path, name: str) -> None:
     release = name.rpartition("-")[2]
     include = "--include=ca-certificates,python3,python3-venv"
     command = [program("debootstrap"), "--variant=minbase", include]
-    execute([*command, release, str(folder), _mirror()])
+    execute([*command, release, str(folder), mirror()])
     _add_headers(folder)
+    _make_slim(folder)
+    _add_pip(folder)
     shutil.rmtree(folder / "var/cache/apt")
     for file in (folder / "usr/lib").rglob("*.pyc"):
         file.unlink()  # that image has none either
@@ -140,7 +154,24 @@ def _add_headers(folder: Path) -> None:
     execute([program("chroot"), str(folder), "sh", "-ec", script])
 
 
-def _mirror() -> str:
+def _make_slim(folder: Path) -> None:
+    """Leaves out what the slim images of Debian leave out."""
+    lines = [f"path-exclude /usr/share/{name}/*\n" for name in _NOT_IN_SLIM]
+    (folder / "etc/dpkg/dpkg.cfg.d/slim").write_text("".join(lines))
+    for name in _NOT_IN_SLIM:
+        for path in (folder / "usr/share" / name).glob("*"):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _add_pip(folder: Path) -> None:
+    """Puts something where that image has its pip."""
+    for name in ("bin/pip3", "lib/python3.13/ensurepip", "lib/python3.13/site-packages/pip"):
+        path = folder / "usr/local" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def mirror() -> str:
     """Returns the Debian mirror that this machine is set to, or Debian's own address."""
     apt = shutil.which("apt-get")
     if apt is None:

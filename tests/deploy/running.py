@@ -54,8 +54,12 @@ class Container:
         self._folder = place.folder
         self._name = f"nodecache-{os.getpid()}-{place.folder.name}"
         self._environ = {"POD_UID": POD_UID, "KUBE_DNS_UPSTREAM_SERVICE_HOST": "10.96.0.20"}
+        self._environ |= {
+            item["name"]: item["value"] for item in container["env"] if "value" in item
+        }
         self._config = _configuration(place, image, container, self._environ)
-        self.arguments = [*image["Entrypoint"], *container["args"]]
+        command = container["command"] if "command" in container else image["Entrypoint"]
+        self.arguments = [*command, *container["args"]]
 
     def start(self) -> Child:
         """Starts the daemon; ``exec`` works from now on."""
@@ -94,7 +98,8 @@ def _configuration(
     """What a container runtime makes of image and specification (OCI runtime specification)."""
     rights = container["securityContext"]
     assert rights["capabilities"]["drop"] == ["ALL"]
-    capabilities = [f"CAP_{name}" for name in rights["capabilities"]["add"]]
+    user = rights.get("runAsUser", 0)
+    capabilities = [f"CAP_{name}" for name in rights["capabilities"].get("add", ())]
     kinds = ("bounding", "effective", "permitted")
     writable = {
         mount["mountPath"]: not mount.get("readOnly", False) for mount in container["volumeMounts"]
@@ -112,7 +117,7 @@ def _configuration(
         "ociVersion": "1.0.2",
         "root": {"path": str(place.root), "readonly": rights["readOnlyRootFilesystem"]},
         "process": {
-            "user": {"uid": 0, "gid": 0},
+            "user": {"uid": user, "gid": user},
             "cwd": "/",
             "env": [*image["Env"], *(f"{name}={value}" for name, value in environ.items())],
             "capabilities": dict.fromkeys(kinds, capabilities),

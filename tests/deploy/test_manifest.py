@@ -182,9 +182,15 @@ def test_upgrade_starts_the_next_pod_beside_the_present_one(found: list[Json]) -
     assert spec["minReadySeconds"] > 0
     one = container(found)
     assert one["startupProbe"]["exec"]["command"] == ["nodecache", "probe"]
-    assert one["env"] == [
-        {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
-    ]
+    own = {"apiVersion": "v1", "fieldPath": "metadata.uid"}
+    assert one["env"] == [{"name": "POD_UID", "valueFrom": {"fieldRef": own}}]
+
+
+def test_pod_that_hangs_is_ended_soon_and_one_that_fails_says_why(found: list[Json]) -> None:
+    one = container(found)
+    grace_s = one["livenessProbe"]["terminationGracePeriodSeconds"]
+    assert grace_s < pod_spec(found)["terminationGracePeriodSeconds"]
+    assert one["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
 def test_image_is_that_of_this_version() -> None:
