@@ -18,20 +18,23 @@ from nodecache.commands.output import (
     write,
     write_error,
 )
-from nodecache.config.directives.table import DIRECTIVES
 from nodecache.config.flags import Flags, help_text, parse_flags
 from nodecache.config.model import Config
-from nodecache.config.values import nearest, printable, shown
+from nodecache.config.values import nearest
+from nodecache.directives.table import PLUGINS
 from nodecache.errors import ConfigError, Fault, NodeError, SocketError
 from nodecache.loading import Source
+from nodecache.printing import printable, shown
+from nodecache.serving.last_good import load_first
 
 if TYPE_CHECKING:
-    from nodecache.channel import KeeperLink
+    from nodecache.process.channel import KeeperLink
 
 _COMMANDS_HELP = """
 Commands, in place of flags:
   nodecache check Corefile      says what is wrong in a Corefile or a ConfigMap, with exit codes
   nodecache explain Corefile    says in plain words what a Corefile comes to, defaults included
+  nodecache webhook             has the API server make new pods use the cache on their node
   nodecache cleanup             takes rules, interface and files of nodecache off this node
   nodecache probe               tells by its exit code whether this pod's nodecache serves
   nodecache help check          tells more about a command
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None, link: KeeperLink | None = None) -> i
         return _refuse_flags(flags, faults)
     source = Source(flags, os.environ)
     try:
-        config = source.load(is_first=True)
+        config = load_first(source, flags.rundir)
     except ConfigError as error:
         return _refuse(error.faults, source)
     return _serve(config, source, link)
@@ -87,6 +90,12 @@ def _cleanup(words: list[str]) -> int:
     return cleanup(words)
 
 
+def _webhook(words: list[str]) -> int:
+    from nodecache.commands.webhook import webhook  # noqa: PLC0415 # see below
+
+    return webhook(words)
+
+
 def _help(words: list[str]) -> int:
     """``nodecache help``, alone or with the name of a command."""
     if words:
@@ -100,6 +109,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "cleanup": _cleanup,
     "explain": _explain,
     "help": _help,
+    "webhook": _webhook,
 }
 
 
@@ -110,7 +120,7 @@ def _information(flags: Flags) -> str:
     if flags.version:
         return f"nodecache {nodecache.__version__}\n"
     if flags.plugins:
-        rows = [f"{name:<12}  {kind.effect}\n" for name, kind in sorted(DIRECTIVES.items())]
+        rows = [f"{name:<12}  {plugin.effect}\n" for name, plugin in sorted(PLUGINS.items())]
         return "".join(rows)
     return ""
 
@@ -136,7 +146,7 @@ def _refuse(faults: Sequence[Fault], source: Source) -> int:
 
 
 def _serve(config: Config, source: Source, link: KeeperLink | None) -> int:
-    from nodecache.life import run  # noqa: PLC0415
+    from nodecache.process.start import run  # noqa: PLC0415
 
     try:
         return run(config, source, link)

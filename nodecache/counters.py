@@ -171,7 +171,6 @@ class CacheSeries:
     __slots__ = (
         "denial_evictions",
         "denial_hits",
-        "drops",
         "entries",
         "misses",
         "packet_hits",
@@ -193,7 +192,6 @@ class CacheSeries:
         self.packet_hits = 0
         self.misses = 0
         self.prefetches = 0
-        self.drops = 0
         self.served_stale = 0
         self.success_evictions = 0
         self.denial_evictions = 0
@@ -253,6 +251,8 @@ class Counters:
         health_durations: Seconds that /health took to answer our own request.
         health_failures: Own requests to /health that failed.
         loop_lag: Seconds by which the loop was late for a timer.
+        fallback_packets: What the kernel led elsewhere since the rules were made.
+        fallback_s: Seconds for which the kernel led queries elsewhere although we ran.
         reload_failures: Configurations that a reload refused.
         config_sha512: Of the configuration in force, in hexadecimal; "" before the first.
         hosts_entries: Path of a hosts file, "" for inline lines -> its entries in force.
@@ -272,6 +272,8 @@ class Counters:
         "dns64_translated",
         "drops",
         "events",
+        "fallback_packets",
+        "fallback_s",
         "gauges",
         "health_durations",
         "health_failures",
@@ -311,6 +313,8 @@ class Counters:
         self.health_durations = Histogram(HEALTH_BOUNDS_S)
         self.health_failures = 0
         self.loop_lag = Histogram(DURATION_BOUNDS_S)
+        self.fallback_packets = 0
+        self.fallback_s = 0.0
         self.reload_failures = 0
         self.config_sha512 = ""
         self.hosts_entries: dict[str, int] = {}

@@ -6,7 +6,10 @@ NodecacheError
 ├── NodeError        the machine's: an interface or rules that cannot be set up, with the next step
 ├── HandoverError    a predecessor that gives nothing: the start is cold, nothing else
 │   └── RefusedError     it goes on serving, and keeps its -rundir
-└── SnapshotError    a kept cache that cannot be taken over: the start is cold, nothing else
+├── SnapshotError    a kept cache that cannot be taken over: the start is cold, nothing else
+├── CertificateError a certificate or key that the webhook cannot serve with; the former one stays
+└── ApiError         an object that the API server does not give or change, with the next step
+    └── ConflictError    somebody else was faster: read again
 
 What peers send is never an exception: wire and cache return verdicts, and each drop has a counter.
 """
@@ -79,3 +82,15 @@ class RefusedError(HandoverError):
 
 class SnapshotError(NodecacheError):
     """Octets are no snapshot of a message cache that may be used; the message says why not."""
+
+
+class CertificateError(NodecacheError):
+    """A certificate or its private key is of no use to a server; the message says why."""
+
+
+class ApiError(NodecacheError):
+    """The API server did not do what it was asked; the message says what to do about that."""
+
+
+class ConflictError(ApiError):
+    """The object has changed since it was read."""

@@ -14,6 +14,7 @@ from nodecache.cli import main
 GOOD = ".:5305 {\n    bind 127.0.0.15\n    forward . 127.0.0.53:5300\n}\n"
 WRONG = ".:53 {\n    cach 30\n    forward . 10.0.0.1 {\n        expire 10\n    }\n}\n"
 WARNED = ".:53 {\n    forward . 10.0.0.1\n    import nothing/*\n}\n"
+IMPORTS = ", imports from . (the daemon: from the folder of -conf)"
 WARNING = (
     "{file}:3:12: warning: no file matches 'nothing/*'\n"
     "    3 |     import nothing/*\n"
@@ -78,7 +79,7 @@ def test_fault_behind_a_variable_is_shown_where_the_user_wrote_it(
 def test_warnings_are_marked_and_allowed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "Corefile").write_text(WARNED)
     assert main(["check", "Corefile"]) == 0
-    good = "Corefile: good; 1 server block, 1 warning\n"
+    good = f"Corefile: good; 1 server block{IMPORTS}, 1 warning\n"
     assert capsys.readouterr().out == WARNING.format(file="Corefile") + good
 
 
@@ -90,7 +91,7 @@ def test_warnings_are_faults_for_the_strict(
     (folder / "Goodfile").write_text(GOOD)
     assert main(["check", strict, "Corefile", "Goodfile"]) == 2
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "Corefile: good; 1 server block, 1 warning (-strict: faults)",
+        f"Corefile: good; 1 server block{IMPORTS}, 1 warning (-strict: faults)",
         "Goodfile: good; 1 server block",
     ]
     assert main(["check", strict, "Goodfile"]) == 0
@@ -121,14 +122,10 @@ def test_variable_without_localip_is_filled_all_the_same(
 def test_what_cannot_be_read_is_said_on_standard_error_and_the_rest_is_checked(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "latin").write_bytes(b"caf\xe9")
     (folder / "Wrongfile").write_text(WRONG)
-    assert main(["check", "missing", "Wrongfile", "latin"]) == 1
+    assert main(["check", "missing", "Wrongfile"]) == 1
     out, err = capsys.readouterr()
-    assert err == (
-        "missing: cannot read this: No such file or directory\n"
-        "latin: cannot read this: it is not UTF-8 text\n"
-    )
+    assert err == "missing: cannot read this: No such file or directory\n"
     assert out.endswith("Wrongfile: 2 faults\n")
     assert "missing" not in out
 
@@ -227,10 +224,13 @@ def test_faults_of_a_config_map_are_shown_in_its_files(
     config_map(folder, upstreamNameservers='[\n  "dns.example"\n]', stubDomain="{}")
     assert main(["check", "kube-dns"]) == 2
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("kube-dns/upstreamNameservers:2:3: 'dns.example' is neither IP")
-    assert out[1:3] == ['    2 |   "dns.example"', "          ^"]
-    assert out[3].startswith("warning: kube-dns: 'stubDomain' is no key of the kube-dns ConfigMap")
-    assert out[4:] == ["kube-dns: 1 fault, 1 warning"]
+    assert out[0].startswith("kube-dns/upstreamNameservers:1:1: upstreamNameservers has no address")
+    assert out[1:3] == ["    1 | [", "        ^"]
+    place = "kube-dns/upstreamNameservers:2:3"
+    assert out[3].startswith(f"{place}: warning: 'dns.example' is neither IP")
+    assert out[4:6] == ['    2 |   "dns.example"', "          ^"]
+    assert out[6].startswith("warning: kube-dns: 'stubDomain' is no key of the kube-dns ConfigMap")
+    assert out[7:] == ["kube-dns: 1 fault, 2 warnings"]
 
 
 def test_config_map_beside_a_corefile_is_checked_with_it(
@@ -239,10 +239,11 @@ def test_config_map_beside_a_corefile_is_checked_with_it(
     (folder / "Corefile").write_text("a.example {\n    forward . 10.0.0.1\n}\n")
     config_map(folder, stubDomains='{"a.example": ["10.0.0.1"]}')
     assert main(["check", "kube-dns"]) == 0
-    assert main(["check", "Corefile", "kube-dns"]) == 2
+    assert main(["check", "-strict", "Corefile", "kube-dns"]) == 2
     out = capsys.readouterr().out.splitlines()
-    assert out[1].startswith("kube-dns/stubDomains:1:2: zone a.example. on port 53 is already")
-    assert out[-1] == "Corefile: 1 fault"
+    place = "kube-dns/stubDomains:1:2"
+    assert out[1].startswith(f"{place}: warning: zone a.example. on port 53 is already")
+    assert out[-1] == "Corefile: good; 1 server block, 1 warning (-strict: faults)"
 
 
 def test_two_config_maps_for_one_corefile_are_too_many(
@@ -286,16 +287,16 @@ def test_caret_stands_below_the_place_whatever_stands_before(
 
 
 def test_long_line_is_cut_round_the_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = f"forward . {'10.0.0.1 ' * 20}bad {'10.0.0.2 ' * 20}"
+    line = f"forward . {'10.0.0.1 ' * 20}b_d {'10.0.0.2 ' * 20}"
     (folder / "Corefile").write_text(f". {{\n{line}\n}}\n")
     assert main(["check", "Corefile"]) == 2
     out = capsys.readouterr().out.splitlines()
-    found = next(n for n, text in enumerate(out) if "'bad'" in text)
+    found = next(n for n, text in enumerate(out) if "'b_d'" in text)
     excerpt, caret = out[found + 1 : found + 3]
     assert len(excerpt) <= 140
     assert excerpt.startswith("    2 | ...")
     assert excerpt.endswith("...")
-    assert excerpt[caret.index("^") :].startswith("bad ")
+    assert excerpt[caret.index("^") :].startswith("b_d ")
 
 
 def test_name_of_a_file_cannot_act_on_the_terminal(
@@ -325,8 +326,25 @@ def run(*words: str, text: str = "", **environ: str) -> subprocess.CompletedProc
     command = [sys.executable, "-m", "nodecache", *words]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **environ}
     return subprocess.run(
-        command, input=text, capture_output=True, text=True, check=False, env=environment
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=60,
     )
+
+
+def test_fifo_is_read_only_where_the_user_named_it_to_be_looked_at(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    done = run("check", "-", text=f". {{\n    forward . {fifo}\n}}\n")
+    assert done.returncode == 0
+    assert "it is a FIFO, not a file" in done.stdout
+    for flags in (("-localip", "192.0.2.1"), ("-localip", "nonsense")):
+        served = run(*flags, "-keeper=false", "-basecorefile", str(fifo))
+        assert served.returncode == 2
 
 
 def test_python_dash_m_checks_standard_input(tmp_path: Path) -> None:
@@ -371,3 +389,36 @@ def test_event_loop_is_not_imported_for_a_check(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.endswith("good; 1 server block\n[]\n")
+
+
+def test_imports_of_a_file_begin_where_the_summary_says(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = ".:53 {\n    import custom/*.override\n}\n"
+    for name, directive in (("base", "errors"), ("conf", "errors"), (".", "nonsense")):
+        (folder / name / "custom").mkdir(parents=True)
+        (folder / name / "custom" / "a.override").write_text(directive)
+    (folder / "base" / "Corefile").write_text(text)
+    good = "base/Corefile: good; 1 server block, imports from "
+    assert main(["check", "base/Corefile"]) == 0
+    assert capsys.readouterr().out == f"{good}base (the daemon: from the folder of -conf)\n"
+    assert main(["check", "-conf", "conf/Corefile", "base/Corefile"]) == 0
+    assert capsys.readouterr().out == f"{good}conf\n"
+    assert main(["check", "-conf", "conf/Corefile", "-basecorefile", "base/Corefile"]) == 0
+    assert capsys.readouterr().out == f"{good}conf\n"
+    (folder / "input").write_text(text)
+    with (folder / "input").open() as stream:
+        monkeypatch.setattr("nodecache.commands.request._STANDARD_INPUT", str(folder / "input"))
+        monkeypatch.setattr("sys.stdin", stream)
+        assert main(["check", "-"]) == 2
+    assert "custom/a.override:1:1: unknown directive" in capsys.readouterr().out
+
+
+def test_imports_of_snippets_and_absolute_paths_need_no_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "Corefile").write_text(
+        f"(common) {{\n    errors\n}}\n.:53 {{\n    import common\n    import {folder}/*.x\n}}\n"
+    )
+    assert main(["check", "Corefile"]) == 0
+    assert capsys.readouterr().out.endswith("Corefile: good; 1 server block, 1 warning\n")

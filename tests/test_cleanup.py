@@ -14,9 +14,15 @@ import pytest
 from nodecache.cli import main
 from nodecache.commands import cleanup
 from nodecache.config.node import Backend, NodePlan
+from nodecache.host import listeners
 from nodecache.host.tool import Report
-from nodecache.net.handover import SOCKET_FILE, open_handover_socket
+from nodecache.process.handover import SOCKET_FILE, open_handover_socket
+from nodecache.process.rundir import make_rundir, note_serving
+from nodecache.process.warm_start import FILE_NAME as CACHE_FILE
+from nodecache.serving.last_good import FILE_NAME as LAST_GOOD_FILE
+from tests.daemon.processes import HOST, free_port
 from tests.daemon.servers import program
+from tests.netns.topology import inside
 
 ARGS = ["-localip", "169.254.20.10,10.96.0.10,fe80::1%eth0"]
 
@@ -36,6 +42,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, report: Report) -> list[NodePlan]:
         return report
 
     monkeypatch.setattr(cleanup, "run_tool", run_tool)
+    # This machine may have a DNS server of its own.
+    monkeypatch.setattr(cleanup, "who_serves", lambda _plan: [])
     return plans
 
 
@@ -58,14 +66,16 @@ def test_each_removed_thing_has_its_line(
     pretend(monkeypatch, report)
     rundir = tmp_path / "run"
     rundir.mkdir()
-    for name in ("cache", "serving", "cache.a1b2"):
+    for name in ("cache", "serving", "cache.a1b2", "configuration", ".configuration.new"):
         (rundir / name).touch()
     assert main(["cleanup", *ARGS, "-rundir", str(rundir)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "removed: table x",
         "removed: interface \\x1b",
+        f"removed: file {rundir}/.configuration.new",
         f"removed: file {rundir}/cache",
         f"removed: file {rundir}/cache.a1b2",
+        f"removed: file {rundir}/configuration",
         f"removed: file {rundir}/serving",
         f"removed: folder {rundir}",
         "by the way",
@@ -78,6 +88,15 @@ def test_nothing_to_remove_is_said(
 ) -> None:
     assert main(["cleanup", *ARGS, "-rundir="]) == 0
     assert capsys.readouterr() == ("nothing to remove\n", "")
+    assert len(plans) == 1
+
+
+def test_rundir_that_is_not_there_is_said(
+    plans: list[NodePlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A debug pod has files of its own."""
+    assert main(["cleanup", *ARGS, "-rundir", str(tmp_path / "none")]) == 0
+    assert f"{tmp_path}/none is not here; a debug pod" in capsys.readouterr().out
     assert len(plans) == 1
 
 
@@ -100,6 +119,35 @@ def test_files_of_others_stay(plans: list[NodePlan], tmp_path: Path) -> None:
     assert len(plans) == 1
 
 
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_rundir_that_is_no_folder_is_not_followed(
+    kind: str, plans: list[NodePlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "cache").touch()
+    if kind == "link":
+        (tmp_path / "run").symlink_to("theirs")
+    else:
+        (tmp_path / "run").touch()
+    assert main(["cleanup", *ARGS, "-rundir", str(tmp_path / "run")]) == 1
+    assert "is no folder but a link or a file" in capsys.readouterr().err
+    assert (tmp_path / "theirs" / "cache").exists()
+    assert len(plans) == 1
+
+
+def test_all_that_a_daemon_leaves_in_rundir_goes(plans: list[NodePlan], tmp_path: Path) -> None:
+    """The names are those of who writes them."""
+    rundir = make_rundir(str(tmp_path / "run"))
+    assert rundir is not None
+    note_serving(rundir)
+    open_handover_socket(rundir).close()
+    for name in (CACHE_FILE, LAST_GOOD_FILE):
+        (rundir / name).touch()
+    assert main(["cleanup", *ARGS, "-rundir", str(rundir)]) == 0
+    assert not rundir.exists()
+    assert len(plans) == 1
+
+
 def test_error_of_the_tool_is_shown_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,11 +166,11 @@ def test_folder_that_cannot_be_emptied_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(path: str, dir_fd: int) -> None:
+        raise PermissionError(13, "Permission denied", path)
 
     (tmp_path / "cache").touch()
-    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
     assert main(["cleanup", *ARGS, "-rundir", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"nodecache: {tmp_path}: permission denied\n"
     assert len(plans) == 1
@@ -170,6 +218,50 @@ def test_socket_that_nobody_holds_is_removed(plans: list[NodePlan], tmp_path: Pa
     assert main(["cleanup", *ARGS, "-rundir", str(tmp_path)]) == 0
     assert not (tmp_path / SOCKET_FILE).exists()
     assert len(plans) == 1
+
+
+def serve(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    """A socket that serves; the caller closes it."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
+    sock.bind((host, port))
+    if kind == socket.SOCK_STREAM:
+        sock.listen()
+    return sock
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(socket.SOCK_DGRAM, "udp"), (socket.SOCK_STREAM, "tcp")]
+)
+@pytest.mark.parametrize("host", [HOST, "0.0.0.0"], ids=["one address", "all"])
+def test_who_has_the_port_is_not_undone(
+    plans: list[NodePlan],
+    host: str,
+    kind: socket.SocketKind,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cleanup, "who_serves", listeners.who_serves)
+    port = free_port()
+    words = ["-localip", HOST, "-dns.port", str(port), "-rundir="]
+    with serve(host, port, kind):
+        assert main(["cleanup", *words]) == 1
+        err = capsys.readouterr().err
+        assert f"somebody serves at {name} {host}:{port}: end it first" in err
+        assert main(["cleanup", *words[:1], "127.0.0.1", *words[2:]]) == int(host == "0.0.0.0")
+        assert main(["cleanup", "now", *words]) == 0
+    assert main(["cleanup", *words]) == 0
+    assert len(plans) == 2 + (host != "0.0.0.0")
+
+
+def test_where_sockets_cannot_be_seen_nothing_is_removed(
+    plans: list[NodePlan], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cleanup, "who_serves", listeners.who_serves)
+    monkeypatch.setattr(listeners, "_NET", Path("/proc/none"))
+    assert main(["cleanup", *ARGS, "-rundir="]) == 1
+    assert "somebody may serve here" in capsys.readouterr().err
+    assert plans == []
 
 
 @pytest.mark.parametrize(
@@ -222,6 +314,23 @@ def test_node_is_as_before(tmp_path: Path) -> None:
         assert "169.254.20.10" in run(ip, "-o", "-4", "address")
         assert "inet nodecache" in run(nft, "list", "ruleset")
         words = [*ARGS, "-rundir", str(tmp_path)]
+        # A debug pod has the node's network, and its own files and processes.
+        debug_pod = [program("unshare"), "--mount", "--pid", "--fork", "--mount-proc"]
+        cleanup_there = [
+            *debug_pod,
+            sys.executable,
+            "-m",
+            "nodecache",
+            "cleanup",
+            *ARGS,
+            "-rundir=",
+        ]
+        with inside(name), serve("169.254.20.10", 53, socket.SOCK_DGRAM):
+            refused = run(*cleanup_there)
+            assert "somebody serves at udp 169.254.20.10:53: end it first" in refused
+            assert "somebody serves" in run(*cleanup_there[:-3], "-rundir=")
+        assert "169.254.20.10" in run(ip, "-o", "-4", "address")
+        assert "inet nodecache" in run(nft, "list", "ruleset")
         removed = run(sys.executable, "-m", "nodecache", "cleanup", *words)
         assert "removed: address 169.254.20.10 of nodelocaldns\n" in removed
         assert [run(ip, "-o", "-4", "address"), run(nft, "list", "ruleset")] == before

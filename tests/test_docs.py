@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from docs import generate
-from nodecache.config.directives.table import DIRECTIVES
-from nodecache.config.flags import TABLE
+from nodecache.config.flag_table import TABLE
 from nodecache.config.reading import Arguments, Option
+from nodecache.directives.table import PLUGINS
 from nodecache.telemetry.catalogue import CATALOGUE, DROP_REASONS
 
 FLAGS = [name for flags in TABLE.values() for flag in flags for name in flag.names]
@@ -32,8 +32,8 @@ def test_every_flag_has_its_line() -> None:
 
 def test_every_directive_has_its_section_and_a_sentence() -> None:
     text = generate.settings_page()
-    assert [name for name in DIRECTIVES if f"\n### `{name}`\n" not in text] == []
-    assert DIRECTIVES.keys() - generate.DIRECTIVE_TEXTS.keys() == set()
+    assert [name for name in PLUGINS if f"\n### `{name}`\n" not in text] == []
+    assert PLUGINS.keys() - generate.DIRECTIVE_TEXTS.keys() == set()
 
 
 def test_every_bound_says_what_it_bounds() -> None:
@@ -52,7 +52,7 @@ def test_every_bound_says_what_it_bounds() -> None:
     ],
 )
 def test_options_are_found_where_the_readers_keep_them(directive: str, option: str) -> None:
-    assert option in generate.options_of(DIRECTIVES[directive])
+    assert option in generate.options_of(PLUGINS[directive])
     assert f"* `{option}`\n" in generate.settings_page()
 
 
@@ -76,7 +76,7 @@ def test_options_that_are_only_refused_are_not_shown() -> None:
 
 
 def test_directive_without_options_shows_none() -> None:
-    assert generate.options_of(DIRECTIVES["prometheus"]) == []
+    assert generate.options_of(PLUGINS["loop"]) == []
 
 
 def test_cell_with_a_bar_stays_one_cell() -> None:

@@ -111,7 +111,7 @@ def test_every_option_of_the_cache_is_told(explain: Explain) -> None:
     assert row(text, "cache") == "names below a.example."
     assert row(text, "positive") == "for 5 min at most, 5 s at least; 500 responses"
     assert "\n                but not names below b.example.\n" in text
-    cuts = "in cluster.local., a.example. an NXDOMAIN also answers all names below its own"
+    cuts = "in cluster.local., a.example. an NXDOMAIN for A also answers all names below its own"
     assert f"\n                {cuts}\n" in text
     assert row(text, "ahead") == "nothing is refreshed before its TTL is over"
     assert row(text, "failures") == "are not kept"
@@ -155,7 +155,7 @@ def test_plain_forward_is_told_with_its_defaults(explain: Explain) -> None:
     assert row(text, "to") == "10.0.0.1:53 over UDP, TCP if truncated (default)"
     assert row(text, "time") == (
         "4.5 s for a query with all its retries, then SERVFAIL;"
-        " a connection is given up after 1 s (default) of silence"
+        " what comes within 10 s (default) is kept"
     )
     assert row(text, "down") == (
         "after more than 2 failures in a row (default), then probed every 500 ms (default) for . NS"
@@ -197,7 +197,7 @@ def test_every_option_of_forward_is_told(explain: Explain) -> None:
     ]
     assert "10.0.0.1:53 over TCP\n                10.0.0.2:5353 over TCP\n" in text
     assert row(text, "order") == "as listed"
-    assert rows(text, "time")[0].endswith("is given up after 500 ms of silence")
+    assert rows(text, "time")[0].endswith("what comes within 500 ms is kept")
     assert rows(text, "RCODEs")[0] == "on SERVFAIL, REFUSED the next upstream is asked"
     assert "on NXDOMAIN the next forward of this block is asked" in text
     assert rows(text, "in flight")[0] == "100 exchanges, then REFUSED"
@@ -336,7 +336,7 @@ def test_what_holds_for_all_is_told_with_its_defaults(folder: Path, explain: Exp
     assert row(text, "own addresses") == "192.0.2.1, for want of -localip"
     assert row(text, "caches") == "32 MiB (default) for all server blocks together"
     assert row(text, "NXDOMAIN") == (
-        "for one type answers every type of names below cluster.local. (default)"
+        "for A answers every type of names below cluster.local. (default)"
     )
     assert row(text, "in flight") == (
         "10000 exchanges with upstreams at a time, then REFUSED (default)"
@@ -345,6 +345,7 @@ def test_what_holds_for_all_is_told_with_its_defaults(folder: Path, explain: Exp
     assert rows(text, "metrics")[-1] == "http://0.0.0.0:9353/metrics (default)"
     assert row(text, "pidfile") == "none (default)"
     assert row(text, "reads") == "Corefile, more"
+    assert row(text, "imports") == "relative ones from . (the daemon: from the folder of -conf)"
     assert "no-kube-dns/stubDomains" in row(text, "looks for")
     assert row(text, "changes") == (
         "of these files are loaded within 2 s, and on SIGUSR1 and SIGHUP (default)"
@@ -362,7 +363,10 @@ def test_flags_show_in_what_holds_for_all(explain: Explain) -> None:
     assert row(text, "own addresses") == "10.0.0.1, ::1"
     assert row(text, "listens on") == "10.0.0.1:53, [::1]:53; UDP and TCP"
     assert row(text, "caches") == "1500 KiB for all server blocks together"
-    assert row(text, "NXDOMAIN") == "for one type answers every type of all names"
+    assert row(text, "NXDOMAIN") == "for A answers every type of all names"
+    text = explain("", flags=("-nxdomain-scope", "none"))
+    assert row(text, "NXDOMAIN") == "answers the type that was asked for"
+    text = explain("bind __PILLAR__LOCAL__DNS__", flags=flags)
     assert row(text, "in flight") == "5 exchanges with upstreams at a time, then REFUSED"
     assert row(text, "one client") == "may have all of them"
     assert rows(text, "metrics")[-1] == "nowhere"
@@ -438,3 +442,10 @@ def test_explain_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("nodecache explain says in plain words")
     assert main(["help", "explain"]) == 0
     assert capsys.readouterr().out == out
+
+
+def test_host_name_as_upstream_is_told_with_who_is_asked_for_it(explain: Explain) -> None:
+    text = explain("forward . 192.0.2.1 up.example:5300 {\n        resolver 192.0.2.9\n    }")
+    assert row(text, "to") == "192.0.2.1:53 over UDP, TCP if truncated (default)"
+    host = "up.example. port 5300 over UDP, TCP if truncated (default)"
+    assert f"{host}; 192.0.2.9:53 is asked for its addresses" in " ".join(text.split())

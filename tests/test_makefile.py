@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("help", "run", "test", "check", "format", "docs", "compile", "bench", "clean")
+TARGETS = (
+    "help", "run", "test", "check", "format", "docs", "manifests", "compile", "bench", "simulate",
+    "clean",
+)  # fmt: skip
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 

@@ -29,12 +29,12 @@ from nodecache.config.model import (
     Upstream,
 )
 from nodecache.counters import CacheSeries, Counters, QuerySeries
-from nodecache.engine.block import BlockState
-from nodecache.engine.forwarder import Forwarder
-from nodecache.engine.listener import Listener
-from nodecache.engine.resolver import Resolver
-from nodecache.engine.zones import ServedZone, Zones
 from nodecache.net.mmsg import read_peer
+from nodecache.resolve.block import BlockState
+from nodecache.resolve.listener import Listener
+from nodecache.resolve.resolver import Resolver
+from nodecache.resolve.zones import ServedZone, Zones
+from nodecache.upstreams.forwarder import Forwarder
 
 ROUNDS = 40
 MISSES = 500
@@ -90,7 +90,7 @@ class Bench:
                     end = 2 + (frames[0] << 8 | frames[1])
                     self.forwarder.received(connection, _respond(frames[2:end]), now)
                     frames = frames[end:]
-        self.resolver.replies.clear()
+        self.resolver.results.replies.clear()
 
 
 def _respond(query: bytes) -> bytes:

@@ -13,10 +13,13 @@ from nodecache.cache.lifetime import (
     failure_lifetime_s,
     lifetime_s,
     refresh_lead_s,
+    tells_of_existence,
 )
 from nodecache.cache.message import Message
 from nodecache.cache.store import MessageCache
-from nodecache.wire.const import HEADER_OCTETS, RA, SERVFAIL, TC
+from nodecache.wire.const import HEADER_OCTETS, RA, TC, U32
+from nodecache.wire.key import QNAME_END
+from nodecache.wire.numbers import SERVFAIL
 from nodecache.wire.query import is_below
 from nodecache.wire.response import Response, scan_response
 
@@ -50,16 +53,23 @@ class Answer:
 
 
 def admit_response(
-    octets: bytes, key: bytes, messages: MessageCache | None, now: float, jitter: float
+    octets: bytes,
+    key: bytes,
+    messages: MessageCache | None,
+    now: float,
+    jitter: float,
+    speaks_for_name: bool = True,
 ) -> Answer | None:
     """Returns what to send, and keeps what may be kept; None if the response is malformed.
 
     Args:
         octets: The response; its ID and question were found to match.
-        key: See Query.key().
+        key: See wire/key.py.
         messages: Where it may be kept; None for nowhere, then TTLs pass unchanged.
         now: Monotonic seconds.
         jitter: In [0, 1), spreads refreshes.
+        speaks_for_name: An NXDOMAIN may answer other types of the name, too: the upstream said it
+            of the name that was asked for.
 
     Raises nothing. RCODEs above 15 speak about our own EDNS record and count as malformed.
     """
@@ -68,12 +78,13 @@ def admit_response(
     if response is None or response.rcode > _HIGHEST_PLAIN_RCODE:
         return None
     kind = classify(response)
-    if messages is not None and kind is not Kind.NOT_KEPT:
-        message = _keep(response, kind, key, messages, now, jitter)
-        if message is not None:
-            records = message.records_with_ttl(ceil(message.ttl_s))
+    if messages is not None:
+        covers = speaks_for_name and covers_all_types(kind, response)
+        ttl_s = _keep(response, kind, key, messages, now, jitter, covers)
+        if ttl_s > 0:
+            records = U32.pack(ceil(ttl_s)).join(response.pieces)
             return Answer(response.flags, response.counts, records, kind)
-    records = octets[question_end : response.records_end]
+    records = response.records(octets, question_end)
     return Answer(response.flags, response.counts, records, kind)
 
 
@@ -93,18 +104,27 @@ def admit_failure(key: bytes, messages: MessageCache | None, now: float) -> Answ
 
 
 def _keep(
-    response: Response, kind: Kind, key: bytes, messages: MessageCache, now: float, jitter: float
-) -> Message | None:
-    """Returns the message made of ``response``, None if it has no lifetime."""
+    response: Response,
+    kind: Kind,
+    key: bytes,
+    messages: MessageCache,
+    now: float,
+    jitter: float,
+    covers: bool,
+) -> float:
+    """Keeps the message made of ``response``, and returns its TTL; 0 if it has no lifetime.
+
+    The TTL holds for names that ``disable`` is about, too: they are only not kept.
+    """
     policy = messages.policy
-    qname = key[:-5]
-    disabled = policy.disable_success if kind is Kind.SUCCESS else policy.disable_denial
-    if disabled and any(is_below(qname, zone.wire) for zone in disabled):
-        return None
+    qname = key[:QNAME_END]
     failures = _failures_before(key, messages) if kind is Kind.FAILURE else 0
     ttl_s = lifetime_s(kind, response, policy, failures)
-    if ttl_s <= 0:
-        return None
+    disabled = policy.disable_success if kind is Kind.SUCCESS else policy.disable_denial
+    if ttl_s <= 0 or (disabled and any(is_below(qname, zone.wire) for zone in disabled)):
+        if tells_of_existence(response):
+            messages.note_existence(key, now)
+        return ttl_s
     message = make_message(response, kind, key, ttl_s, now)
     if kind is Kind.FAILURE:
         message.failures = failures + 1
@@ -113,9 +133,7 @@ def _keep(
         message.keep_until += LONGEST_FAILURE_S
     else:
         message.keeps_ttl = policy.keep_ttl
-        message.covers_all_types = covers_all_types(kind, response) and messages.covers_all_types(
-            qname
-        )
+        message.covers_all_types = covers and messages.covers_all_types(key)
         if policy.serve_stale is not None:
             message.keep_until += policy.serve_stale.duration_s
         if policy.prefetch is not None:
@@ -124,7 +142,7 @@ def _keep(
         else:
             message.refresh_at = message.expires_at
     messages.admit(message, now)
-    return message
+    return ttl_s
 
 
 def make_message(

@@ -8,13 +8,17 @@ from __future__ import annotations
 import enum
 
 from nodecache.config.model import CachePolicy
-from nodecache.wire.const import NOERROR, NOTIMP, NXDOMAIN, SERVFAIL, TC
+from nodecache.wire.const import TC
+from nodecache.wire.numbers import NOERROR, NOTIMP, NXDOMAIN, SERVFAIL
 from nodecache.wire.response import Response
 
 # RFC 9520 section 3.2: a resolution failure is kept for at least 1 s and at most 5 minutes, and
 # for longer while it lasts. Five seconds is what CoreDNS keeps from the first failure on.
 FIRST_FAILURE_S = 1.0
 LONGEST_FAILURE_S = 5.0
+
+# An alias whose end is missing, without a word for how long: what CoreDNS keeps without a TTL.
+LONGEST_WITHOUT_SOA_S = 5.0
 
 # A reply shows whole seconds, and tier 1 looks at the clock once a second: what lives shorter
 # than this is answered from tier 2, which is exact.
@@ -46,11 +50,12 @@ def classify(response: Response) -> Kind:
         return Kind.NOT_KEPT
     rcode = response.rcode
     if rcode == NOERROR:
-        # An alias whose end has no such data is NODATA with the alias in front (RFC 2308
-        # section 2.2); without SOA it is kept as what it is, an answer.
-        if response.answers_type or (response.counts[0] and response.negative_ttl_s is None):
+        if response.answers_type:
             return Kind.SUCCESS
-        return Kind.NOT_KEPT if response.negative_ttl_s is None else Kind.NODATA
+        # An alias whose end has no such data is NODATA with the alias in front (RFC 2308
+        # section 2.2), whoever answered forgot the SOA or not.
+        has_any = response.counts[0] or response.negative_ttl_s is not None
+        return Kind.NODATA if has_any else Kind.NOT_KEPT
     if rcode == NXDOMAIN:
         return Kind.NOT_KEPT if response.negative_ttl_s is None else Kind.NXDOMAIN
     return Kind.FAILURE if rcode in (SERVFAIL, NOTIMP) else Kind.NOT_KEPT
@@ -62,6 +67,13 @@ def covers_all_types(kind: Kind, response: Response) -> bool:
     Behind an alias it is the final name that does not exist, not the QNAME.
     """
     return kind is Kind.NXDOMAIN and response.counts[0] == 0
+
+
+def tells_of_existence(response: Response) -> bool:
+    """Whether the QNAME exists by ``response``: it has data, other data or an alias."""
+    if response.rcode == NOERROR:
+        return not response.is_referral
+    return response.rcode == NXDOMAIN and response.counts[0] > 0
 
 
 def lifetime_s(kind: Kind, response: Response, policy: CachePolicy, failures: int = 0) -> float:
@@ -81,10 +93,14 @@ def lifetime_s(kind: Kind, response: Response, policy: CachePolicy, failures: in
             response.least_ttl_s or 0, policy.success.min_ttl_s, policy.success.max_ttl_s
         )
     if kind in (Kind.NODATA, Kind.NXDOMAIN):
+        floor_s, cap_s = policy.denial.min_ttl_s, policy.denial.max_ttl_s
+        if response.negative_ttl_s is None:
+            # The alias may live for long, but its end may come at any time.
+            return min(_bounded(response.least_ttl_s or 0, floor_s, cap_s), LONGEST_WITHOUT_SOA_S)
         # RFC 2308 section 5: the lesser of the SOA's TTL and its MINIMUM; an alias in front may
         # expire earlier.
-        ttl = min(response.negative_ttl_s or 0, response.least_ttl_s or 0)
-        return _bounded(ttl, policy.denial.min_ttl_s, policy.denial.max_ttl_s)
+        ttl = min(response.negative_ttl_s, response.least_ttl_s or 0)
+        return _bounded(ttl, floor_s, cap_s)
     if kind is Kind.FAILURE:
         return failure_lifetime_s(policy, failures)
     return 0.0

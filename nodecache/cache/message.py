@@ -6,7 +6,9 @@ import math
 from typing import Protocol
 
 from nodecache.cache.lifetime import Kind
-from nodecache.wire.const import U32
+from nodecache.wire.const import HEADER, U32
+from nodecache.wire.key import QUESTION_END
+from nodecache.wire.rrs import Contents, read_contents
 
 # What an entry costs besides its octets: objects, table slots and lists, measured by
 # tests/cache/test_memory.py; each piece is an object of its own.
@@ -14,6 +16,7 @@ MESSAGE_OVERHEAD_OCTETS = 620
 PIECE_OVERHEAD_OCTETS = 48
 
 NEVER = math.inf
+_NO_TTL = bytes(4)
 
 # The sum and difference of two clock readings may be off by a rounding: 30 s must not show as 31.
 _ROUNDING_S = 1e-6
@@ -35,7 +38,7 @@ class Dependent(Protocol):
     def leave(self) -> None:
         """Stops being served."""
 
-    def untold_hits(self) -> int:
+    def unreported_hits(self) -> int:
         """Returns its hits that the message does not know of yet."""
 
 
@@ -43,7 +46,7 @@ class Message:
     """A response under its key, without ID, question and OPT record.
 
     Attributes:
-        key: See Query.key().
+        key: See wire/key.py.
         kind: What it is.
         flags: The header's flag word.
         rcode: Of the header, 0 to 15.
@@ -137,6 +140,11 @@ class Message:
     def records_with_ttl(self, ttl_s: int) -> bytes:
         """Returns the records, all of them with ``ttl_s``."""
         return U32.pack(ttl_s).join(self.pieces)
+
+    def contents(self) -> Contents | None:
+        """Returns it taken apart, all TTLs 0; None if that fails."""
+        header = HEADER.pack(0, self.flags, 1, *self.counts)
+        return read_contents(header + self.key[:QUESTION_END] + _NO_TTL.join(self.pieces))
 
     def first_pieces(self, count: int, octets: int) -> tuple[bytes, ...]:
         """Returns the pieces of the first ``count`` records, which have ``octets`` octets."""

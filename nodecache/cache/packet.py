@@ -21,7 +21,8 @@ from typing import Any
 from nodecache.cache.lifetime import LEAST_PACKET_TTL_S, Kind
 from nodecache.cache.message import Message
 from nodecache.counters import DURATION_BOUNDS_S, CacheSeries, Histogram, QuerySeries
-from nodecache.wire.const import HEADER_OCTETS, NXDOMAIN, U32
+from nodecache.wire.const import HEADER_OCTETS, U32
+from nodecache.wire.numbers import NXDOMAIN
 from nodecache.wire.query import Query
 
 # What a packet costs besides key and reply, measured by tests/cache/test_memory.py.
@@ -89,7 +90,7 @@ class Packet:
         if self.cache is not None:
             self.cache.forget(self)
 
-    def untold_hits(self) -> int:
+    def unreported_hits(self) -> int:
         """Returns its hits that the message does not know of yet."""
         return self.hits - self.told
 
@@ -123,6 +124,10 @@ class PacketCache:
     def octets(self) -> int:
         """What the packets take, overhead included."""
         return self._octets
+
+    def reads_until(self) -> float:
+        """Returns the end of the second in which the listener last read a query."""
+        return self.turns_at
 
     def turn(self, now: float) -> None:
         """Begins a new second: from here on every packet must be revived first."""

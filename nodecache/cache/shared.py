@@ -25,7 +25,7 @@ class _Set:
 
 
 class SharedRecords:
-    """The records of all messages of a budget that share theirs.
+    """The records of all messages of a budget that share theirs (``Message.shares_records``).
 
     Holds only what a kept message has, so the budget bounds it.
     """
@@ -38,14 +38,12 @@ class SharedRecords:
 
     def cost_octets(self, message: Message) -> int:
         """Returns what ``take`` would return."""
-        if not message.shares_records() or message.pieces in self._sets:
+        if message.pieces in self._sets:
             return 0
         return _Set(message.pieces, message.records_octets).octets
 
     def take(self, message: Message) -> int:
         """Gives ``message`` the records that equal ones have; returns the octets of new ones."""
-        if not message.shares_records():
-            return 0
         found = self._sets.get(message.pieces)
         if found is not None:
             found.uses += 1
@@ -58,8 +56,6 @@ class SharedRecords:
 
     def give_back(self, message: Message) -> int:
         """Ends what ``take`` began; returns the octets of records that nobody has any more."""
-        if not message.shares_records():
-            return 0
         found = self._sets[message.pieces]
         found.uses -= 1
         if found.uses:

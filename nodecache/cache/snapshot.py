@@ -29,12 +29,13 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from nodecache.cache.admit import make_message
-from nodecache.cache.carry import rebound
+from nodecache.cache.carry_over import rebound
 from nodecache.cache.lifetime import Kind, classify, covers_all_types
 from nodecache.cache.message import NEVER, Message
 from nodecache.cache.store import MessageCache
 from nodecache.errors import SnapshotError
 from nodecache.wire.const import HEADER_OCTETS, MAX_MESSAGE_OCTETS
+from nodecache.wire.key import ALL_MARKS, MARKS, QUESTION_END, make_key
 from nodecache.wire.query import name_end
 from nodecache.wire.response import scan_response
 
@@ -55,8 +56,7 @@ _RECORD_AND_HEADER = struct.Struct("!BHIdddd6H")
 _NO_TTL = b"\0\0\0\0"
 
 _SECTION, _PROTECTED, _OTHERS, _END = b"S", b"P", b"O", b"E"
-_COVERS_ALL_TYPES = 8  # in the marks, above the last octet of the key
-_KEY_BITS = 7
+_COVERS_ALL_TYPES = 8  # beside the marks of the key
 
 # A frame is written, and restored, at one go: 0.2 ms and 0.8 ms. Its octets are bounded, too, as
 # messages may have 64 KiB.
@@ -94,14 +94,12 @@ class Snapshot:
     """A snapshot that is whole and of this boot.
 
     Attributes:
-        written_at: Monotonic seconds.
         sections: By identity.
     """
 
-    __slots__ = ("sections", "written_at")
+    __slots__ = ("sections",)
 
-    def __init__(self, written_at: float) -> None:
-        self.written_at = written_at
+    def __init__(self) -> None:
         self.sections: dict[bytes, Section] = {}
 
 
@@ -197,7 +195,7 @@ def _compose(message: Message, parts: list[bytes]) -> int:
     octets = HEADER_OCTETS + len(key) - 1 + message.records_octets
     if octets > MAX_MESSAGE_OCTETS:
         return 0
-    marks = key[-1] & _KEY_BITS
+    marks = key[MARKS] & ALL_MARKS
     if message.covers_all_types:
         marks |= _COVERS_ALL_TYPES
     ancount, nscount, arcount = message.counts
@@ -216,7 +214,7 @@ def _compose(message: Message, parts: list[bytes]) -> int:
         nscount,
         arcount,
     )
-    parts += (fixed, key[:-1], _NO_TTL.join(message.pieces))
+    parts += (fixed, key[:QUESTION_END], _NO_TTL.join(message.pieces))
     return _RECORD.size + octets
 
 
@@ -248,7 +246,7 @@ def read(octets: bytes | memoryview, boot_id: bytes, now: float) -> Snapshot:
         raise SnapshotError("it was written before the machine was started")
     if not now - LONGEST_AGE_S <= written_at <= now:
         raise SnapshotError("it was not written within the last hour")
-    snapshot = Snapshot(written_at)
+    snapshot = Snapshot()
     _read_frames(snapshot, whole, start)
     return snapshot
 
@@ -300,7 +298,7 @@ def restore(section: Section, cache: MessageCache, now: float) -> Iterator[int]:
     """
     protected: list[Message] = []
     for frame in section.protected:
-        admitted = _admit(section.octets, _cut(section.octets, *frame), cache, now)
+        admitted = _admit(section.octets, _split_frame(section.octets, *frame), cache, now)
         protected += admitted
         yield len(admitted)
     while protected:
@@ -310,12 +308,12 @@ def restore(section: Section, cache: MessageCache, now: float) -> Iterator[int]:
         del protected[-_TOUCH_AT_ONCE:]
         yield 0
     for frame in reversed(section.others):
-        records = _cut(section.octets, *frame)
+        records = _split_frame(section.octets, *frame)
         records.reverse()
         yield len(_admit(section.octets, records, cache, now))
 
 
-def _cut(octets: bytes, start: int, end: int) -> list[tuple[int, bytes]]:
+def _split_frame(octets: bytes, start: int, end: int) -> list[tuple[int, bytes]]:
     """Returns where each record of a frame begins, and its message, up to one that is broken."""
     found: list[tuple[int, bytes]] = []
     while start + _RECORD.size <= end and len(found) < _FRAME_MESSAGES:
@@ -347,7 +345,7 @@ def _rebuild(
     end = name_end(wire, HEADER_OCTETS)
     if not end or end + 4 > len(wire) or not (0 < ttl_s <= _LONGEST_TTL_S and stored_at <= now):
         return None
-    key = wire[HEADER_OCTETS : end + 4] + bytes((marks & _KEY_BITS,))
+    key = make_key(wire[HEADER_OCTETS : end + 4], marks)
     if _is_known(key, cache, now):
         return None
     response = scan_response(wire, end + 4)
@@ -358,7 +356,7 @@ def _rebuild(
     message.covers_all_types = (
         bool(marks & _COVERS_ALL_TYPES)
         and covers_all_types(kind, response)
-        and cache.covers_all_types(key[:-5])
+        and cache.covers_all_types(key)
     )
     message.hits = hits
     message.hit_at = hit_at if stored_at <= hit_at <= now else stored_at

@@ -7,29 +7,29 @@ Invariants:
 - A partition holds at most its capacity of messages, the protected segment at most four fifths.
 - What may not be served any more goes before anything that may; when octets lack, what may only
   be served stale goes next. Of the rest, what was not hit since its admission (probation) goes
-  before what was (protected), the longest unused first; but where the protected ones hold more
-  than four fifths, the longest unused of them goes, or new names could not stay at all.
+  before what was (partition.py).
 - One covering NXDOMAIN for each name, class and flags: a newer one takes the place of the older.
-- What cuts (cut.py) covers all types of its name, and nothing newer says that a name below exists.
+- An NXDOMAIN cut (nxdomain_cut.py) covers all types of its name, and nothing newer says that a name
+  below exists.
+- Nothing covers in a zone that is distrusted (distrust.py).
 """
 
 from __future__ import annotations
 
 import heapq
-import math
-from collections import OrderedDict
 
-from cachetools import LRUCache
-
-from nodecache.cache.cut import Cuts
+from nodecache.cache.distrust import Distrust, denying_zone
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import Message
+from nodecache.cache.nxdomain_cut import NxdomainCuts
+from nodecache.cache.partition import Partition
 from nodecache.cache.shared import SharedRecords
 from nodecache.config.model import CachePolicy
-from nodecache.wire.const import TYPE_A, TYPE_AAAA, U16
+from nodecache.wire.const import U16
+from nodecache.wire.key import QNAME_END, QTYPE_END, with_type, without_type
+from nodecache.wire.numbers import TYPE_A, TYPE_AAAA
 from nodecache.wire.query import is_below
 
-_PROTECTED_FIFTHS = 4
 # One call of expire() may take this many messages: about 2 ms, so that ten thousand names which
 # expire together do not hold up the queries of that moment.
 _EXPIRE_AT_ONCE = 500
@@ -40,88 +40,16 @@ _LEAST_COMPACTION = 1024
 _Expiry = tuple[float, int, bytes, "MessageCache"]
 
 
-class Partition:
-    """The success or the denial half of one block's cache, as a segmented LRU."""
-
-    def __init__(self, cache: MessageCache, capacity: int) -> None:
-        self.cache = cache
-        self.capacity = capacity
-        self._protected_capacity = capacity * _PROTECTED_FIFTHS // 5
-        self.octets = 0
-        self.evictions = 0
-        self._count = 0
-        # A hit ends probation, so its order is that of arrival: no need for an LRU, which would
-        # cost each miss 2 us. The bounds are ours, because they span partitions.
-        self._probation: OrderedDict[bytes, Message] = OrderedDict()
-        self._protected: LRUCache[bytes, Message] = LRUCache(math.inf)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __repr__(self) -> str:
-        return (
-            f"{len(self._probation)} on probation, {len(self._protected)} protected,"
-            f" {self.octets} octets"
-        )
-
-    @property
-    def probation_count(self) -> int:
-        """Messages that were not hit since their admission."""
-        return len(self._probation)
-
-    def add(self, message: Message) -> None:
-        """Takes a message on probation."""
-        message.partition = self
-        message.is_protected = False
-        self._probation[message.key] = message
-        self._count += 1
-        self.octets += message.size_octets
-
-    def touch(self, message: Message) -> None:
-        """Notes a hit: the message becomes the last one to go."""
-        if message.is_protected:
-            self._protected[message.key]  # reading it is what moves it to the end
-            return
-        if not self._protected_capacity:
-            self._probation.move_to_end(message.key)
-            return
-        del self._probation[message.key]
-        if len(self._protected) >= self._protected_capacity:
-            key, demoted = self._protected.popitem()
-            demoted.is_protected = False
-            self._probation[key] = demoted
-        message.is_protected = True
-        self._protected[message.key] = message
-
-    def remove(self, message: Message) -> None:
-        """Gives a message up."""
-        del (self._protected if message.is_protected else self._probation)[message.key]
-        self._note_removal(message)
-
-    def evict(self) -> Message:
-        """Gives the message up that should go next; the partition must not be empty."""
-        if len(self._probation) * 5 >= self._count * (5 - _PROTECTED_FIFTHS):
-            _, message = self._probation.popitem(last=False)
-        else:
-            _, message = self._protected.popitem()
-        self._note_removal(message)
-        self.evictions += 1
-        return message
-
-    def _note_removal(self, message: Message) -> None:
-        message.partition = None
-        self._count -= 1
-        self.octets -= message.size_octets
-
-
 class Budget:
-    """Octets that all message caches share, and what expires when."""
+    """Octets that all message caches share, what expires when, and what one learned for all."""
 
     def __init__(self, limit_octets: int) -> None:
         self.limit_octets = limit_octets
         self.octets = 0
+        self.caches: list[MessageCache] = []
         self.partitions: list[Partition] = []
         self.shared_records = SharedRecords()
+        self.distrust = Distrust()
         # Heaps. What left early stays in them until its time comes or they are compacted.
         self._expiring: list[_Expiry] = []
         self._stale: list[_Expiry] = []
@@ -137,6 +65,17 @@ class Budget:
     def admission_count(self) -> int:
         """Messages that were ever admitted: tells whether anything came since one last looked."""
         return self._sequence
+
+    def join(self, cache: MessageCache) -> None:
+        """Lets ``cache`` share the octets."""
+        self.caches.append(cache)
+        self.partitions += [cache.success, cache.denial]
+
+    def leave(self, cache: MessageCache) -> None:
+        """Ends what ``join`` began; ``cache`` is empty."""
+        self.caches.remove(cache)
+        self.partitions.remove(cache.success)
+        self.partitions.remove(cache.denial)
 
     def watch(self, message: Message, cache: MessageCache) -> None:
         """Notes when ``message`` expires."""
@@ -176,8 +115,7 @@ class Budget:
         while self.octets > self.limit_octets and self._stale:
             self._drop_oldest_stale()
         while self.octets > self.limit_octets:
-            victim = max(self.partitions, key=_probation_octets)
-            victim.cache.forget(victim.evict())
+            max(self.partitions, key=_probation_octets).evict()
 
     def _drop_oldest_stale(self) -> int:
         keep_until, _, key, cache = heapq.heappop(self._stale)
@@ -209,19 +147,20 @@ class MessageCache:
 
     Attributes:
         policy: What may be kept and for how long.
-        nxdomain_zone: Zone in wire format below which an NXDOMAIN covers all types of its name.
+        nxdomain_zone: Zone in wire format below which an NXDOMAIN covers all types of its name,
+            None for nowhere.
     """
 
-    def __init__(self, policy: CachePolicy, budget: Budget, nxdomain_zone: bytes) -> None:
+    def __init__(self, policy: CachePolicy, budget: Budget, nxdomain_zone: bytes | None) -> None:
         self.policy = policy
         self.nxdomain_zone = nxdomain_zone
-        self.success = Partition(self, policy.success.capacity)
-        self.denial = Partition(self, policy.denial.capacity)
+        self.success = Partition(policy.success.capacity, self.forget)
+        self.denial = Partition(policy.denial.capacity, self.forget)
         self._budget = budget
         self._messages: dict[bytes, Message] = {}
         self._nxdomains: dict[bytes, Message] = {}
-        self._cuts = Cuts(policy.nxdomain_cut) if policy.nxdomain_cut else None
-        budget.partitions += [self.success, self.denial]
+        self._nxdomain_cuts = NxdomainCuts(policy.nxdomain_cut) if policy.nxdomain_cut else None
+        budget.join(self)
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -230,12 +169,18 @@ class MessageCache:
         """Returns what is kept under exactly this key, expired or not; notes no hit."""
         return self._messages.get(key)
 
-    def covers_all_types(self, qname: bytes) -> bool:
-        """Whether an NXDOMAIN for ``qname`` answers every type of it here."""
-        cuts = self._cuts
-        return is_below(qname, self.nxdomain_zone) or (
+    def covers_all_types(self, key: bytes) -> bool:
+        """Whether an NXDOMAIN under ``key`` answers every type of its name here.
+
+        Only one for A does: what servers deny by type is mostly AAAA, and sometimes HTTPS.
+        """
+        if key[QNAME_END:QTYPE_END] != _A:
+            return False
+        qname, cuts, zone = key[:QNAME_END], self._nxdomain_cuts, self.nxdomain_zone
+        is_in_scope = (zone is not None and is_below(qname, zone)) or (
             cuts is not None and cuts.zone_of(qname) is not None
         )
+        return is_in_scope and not self._budget.distrust.includes(qname)
 
     def all_messages(self) -> list[Message]:
         """Returns everything that is kept, the oldest admission first."""
@@ -245,11 +190,10 @@ class MessageCache:
         """Whether ``message`` could be admitted without another one leaving for it."""
         partition = self._partition_for(message)
         budget = self._budget
-        return (
-            len(partition) < partition.capacity
-            and budget.octets + message.size_octets + budget.shared_records.cost_octets(message)
-            <= budget.limit_octets
-        )
+        octets = budget.octets + message.size_octets
+        if message.shares_records():
+            octets += budget.shared_records.cost_octets(message)
+        return len(partition) < partition.capacity and octets <= budget.limit_octets
 
     def find(self, key: bytes, now: float) -> Message | None:
         """Returns what answers ``key``: its own message, or an NXDOMAIN that speaks for it, too.
@@ -262,16 +206,16 @@ class MessageCache:
             return message
         # Before a failure, too: that must not hide what is known (RFC 9520 section 3.2).
         if self._nxdomains:
-            covering = self._nxdomains.get(_without_type(key))
+            covering = self._nxdomains.get(without_type(key))
             if covering is not None and (
                 covering.expires_at > now or _wins_stale(covering, message, now)
             ):
                 return covering
-        if self._cuts is not None and (message is None or message.kind is Kind.FAILURE):
-            return self._find_cut(self._cuts, key, now) or message
+        if self._nxdomain_cuts is not None and (message is None or message.kind is Kind.FAILURE):
+            return self._find_cut(self._nxdomain_cuts, key, now) or message
         return message
 
-    def _find_cut(self, cuts: Cuts, key: bytes, now: float) -> Message | None:
+    def _find_cut(self, cuts: NxdomainCuts, key: bytes, now: float) -> Message | None:
         """Returns a valid NXDOMAIN above, unless an address or its absence is known of the name.
 
         For any QTYPE: DS of a name is kept by its parent, which is at the cut or below it, and
@@ -282,10 +226,18 @@ class MessageCache:
                 return None if self._is_known_to_exist(key, now) else cut
         return None
 
+    def _is_contradicted(self, key: bytes, now: float) -> bool:
+        """Whether an NXDOMAIN under ``key``, to be kept now, is wrong about the other family."""
+        other = _OTHER_FAMILY.get(key[QNAME_END:QTYPE_END])
+        if other is None:
+            return False
+        message = self._messages.get(with_type(key, other))
+        return message is not None and message.expires_at > now and _tells_of_existence(message)
+
     def _is_known_to_exist(self, key: bytes, now: float) -> bool:
         """Whether A or AAAA of the name are kept: stubs ask for both, which must agree."""
         for qtype in _ADDRESS_TYPES:
-            message = self._messages.get(key[:_QTYPE_AT] + qtype + key[_QTYPE_END:])
+            message = self._messages.get(with_type(key, qtype))
             if message is not None and message.expires_at > now and _tells_of_existence(message):
                 return True
         return False
@@ -304,10 +256,13 @@ class MessageCache:
                 return False
             was_protected = old.is_protected
             self.remove(old)
+        if message.covers_all_types and self._is_contradicted(message.key, now):
+            message.covers_all_types = False
+            self._distrust(message)
         partition = self._partition_for(message)
         if len(partition) >= partition.capacity:
             self._make_place(partition, now)
-        self._put(message, partition)
+        self._put(message, partition, now)
         if was_protected and message.kind is not Kind.FAILURE:
             partition.touch(message)  # a refresh must not cost a hot name its safety
         self._budget.watch(message, self)
@@ -322,32 +277,78 @@ class MessageCache:
         while len(partition) >= partition.capacity and self._budget.expire(now):
             pass
         if len(partition) >= partition.capacity:
-            self.forget(partition.evict())
+            partition.evict()
 
-    def _put(self, message: Message, partition: Partition) -> None:
+    def _put(self, message: Message, partition: Partition, now: float) -> None:
         self._messages[message.key] = message
+        if self._nxdomain_cuts is not None and _tells_of_existence(message):
+            self._refute_cuts(self._nxdomain_cuts, message.key)
         if self._nxdomains and message.kind is not Kind.FAILURE:
-            # Either the name exists, and what was said of all its types is over, or the newer
-            # NXDOMAIN says it: the older must not outlive that under a type of its own.
-            covering = self._nxdomains.get(_without_type(message.key))
-            if covering is not None:
-                self.remove(covering)
+            covering = self._nxdomains.get(without_type(message.key))
+            if covering is not None and _tells_of_existence(message):
+                self._refute(covering, message.key, now)
+            elif covering is not None and message.covers_all_types:
+                self.remove(covering)  # or it would outlive the newer one under a type of its own
         if message.covers_all_types:
-            self._nxdomains[_without_type(message.key)] = message
-        if self._cuts is not None:
-            self._note_cuts(self._cuts, message)
-        self._budget.octets += self._budget.shared_records.take(message)
+            self._nxdomains[without_type(message.key)] = message
+            if self._nxdomain_cuts is not None:
+                self._nxdomain_cuts.add(message)
+        budget = self._budget
+        budget.octets += message.size_octets
+        if message.shares_records():
+            budget.octets += budget.shared_records.take(message)
         partition.add(message)
-        self._budget.octets += message.size_octets
 
-    def _note_cuts(self, cuts: Cuts, message: Message) -> None:
-        if message.covers_all_types:
-            cuts.add(message)
-        elif _tells_of_existence(message):
-            # A name exists, so all above it do (RFC 8020 section 2): they were denied wrongly, or
-            # have come to be.
-            for cut in list(cuts.above(message.key)):
-                self.remove(cut)
+    def note_existence(self, key: bytes, now: float) -> None:
+        """Takes note of an answer that is not kept, but says that the name of ``key`` exists."""
+        if self._nxdomain_cuts is not None:
+            self._refute_cuts(self._nxdomain_cuts, key)
+        covering = self._nxdomains.get(without_type(key))
+        if covering is not None:
+            self._refute(covering, key, now)
+
+    def _refute_cuts(self, cuts: NxdomainCuts, key: bytes) -> None:
+        """Ends the cuts above a name that exists.
+
+        All names above it do, too (RFC 8020 section 2): they were denied wrongly, or have come to
+        be.
+        """
+        for cut in list(cuts.above(key)):
+            self.remove(cut)
+
+    def _refute(self, covering: Message, key: bytes, now: float) -> None:
+        """Ends an NXDOMAIN for all types of a name that exists: it was wrong if it should hold."""
+        if covering.key != key and covering.expires_at > now:
+            self._distrust(covering)
+        self.remove(covering)
+
+    def _distrust(self, denial: Message) -> None:
+        """Lets no NXDOMAIN of that zone cover any more: another type of this name has an answer."""
+        budget = self._budget
+        zone = budget.distrust.add(denying_zone(denial, self.nxdomain_zone))
+        for cache in budget.caches:
+            cache.narrow(zone)
+
+    def narrow(self, zone: bytes) -> None:
+        """Lets all NXDOMAIN in ``zone`` answer their own type only."""
+        for message in list(self._nxdomains.values()):
+            if is_below(message.key[:QNAME_END], zone):
+                self._uncover(message)
+                message.covers_all_types = False
+                self._drop_packets(message)
+
+    def _uncover(self, message: Message) -> None:
+        """Forgets that ``message`` covers all types of its name."""
+        name = without_type(message.key)
+        if self._nxdomains.get(name) is message:
+            del self._nxdomains[name]
+        if self._nxdomain_cuts is not None:
+            self._nxdomain_cuts.drop(name, message)
+
+    def _drop_packets(self, message: Message) -> None:
+        packets, message.packets = message.packets, ()
+        for packet in packets:
+            packet.leave()
 
     def remove(self, message: Message) -> None:
         """Lets ``message`` go, and with it all that was made of it."""
@@ -357,31 +358,29 @@ class MessageCache:
 
     def forget(self, message: Message) -> None:
         """Clears up after ``message``, which its partition has given up already."""
-        self._budget.octets -= message.size_octets + self._budget.shared_records.give_back(message)
+        budget = self._budget
+        budget.octets -= message.size_octets
+        if message.shares_records():
+            budget.octets -= budget.shared_records.give_back(message)
         del self._messages[message.key]
         if message.covers_all_types:
-            name = _without_type(message.key)
-            if self._nxdomains.get(name) is message:
-                del self._nxdomains[name]
-            if self._cuts is not None:
-                self._cuts.drop(name, message)
-        packets, message.packets = message.packets, ()
-        for packet in packets:
-            packet.leave()
+            self._uncover(message)
+        self._drop_packets(message)
 
     def retire(self) -> list[Message]:
         """Gives all messages up, and leaves the budget for good; returns the messages."""
         messages = self.all_messages()
         for message in messages:
             self.remove(message)
-        self._budget.partitions.remove(self.success)
-        self._budget.partitions.remove(self.denial)
+        self._budget.leave(self)
         return messages
 
 
 _DENIALS = (Kind.NXDOMAIN, Kind.NODATA, Kind.FAILURE)
-_ADDRESS_TYPES = (U16.pack(TYPE_A), U16.pack(TYPE_AAAA))
-_QTYPE_AT, _QTYPE_END = -5, -3
+_A = U16.pack(TYPE_A)
+_AAAA = U16.pack(TYPE_AAAA)
+_ADDRESS_TYPES = (_A, _AAAA)
+_OTHER_FAMILY = {_A: _AAAA, _AAAA: _A}
 
 
 def _wins_stale(covering: Message, own: Message | None, now: float) -> bool:
@@ -394,7 +393,3 @@ def _tells_of_existence(message: Message) -> bool:
     """Whether the QNAME exists: it has data, or other data (RFC 2308 section 2.2), or an alias."""
     kind = message.kind
     return kind in (Kind.SUCCESS, Kind.NODATA) or (kind is Kind.NXDOMAIN and message.counts[0] > 0)
-
-
-def _without_type(key: bytes) -> bytes:
-    return key[:_QTYPE_AT] + key[_QTYPE_END:]

@@ -1,1 +1,4 @@
-"""The commands that stand in place of flags: ``check`` and ``explain``. They serve nothing."""
+"""The commands that stand in place of flags: ``check``, ``explain`` and ``cleanup``.
+
+They serve nothing.
+"""

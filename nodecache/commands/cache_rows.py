@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nodecache.cache.lifetime import FIRST_FAILURE_S, LONGEST_FAILURE_S
-from nodecache.commands.wording import Row, below, duration, marked, names
 from nodecache.config.model import (
     ROOT,
     CachePolicy,
@@ -15,7 +14,10 @@ from nodecache.config.model import (
     ServeStale,
     StaleMode,
 )
-from nodecache.engine.waiter import STALE_TTL_S
+from nodecache.config.wording import Row, below, duration, marked, names
+from nodecache.directives.lazy import Place
+from nodecache.directives.table import plugins_of
+from nodecache.resolve.waiter import STALE_TTL_S
 
 _DEFAULT = CachePolicy()
 
@@ -35,7 +37,7 @@ def cache_rows(block: ServerBlock) -> Iterator[Row]:
         yield "", f"but not {below(policy.disable_denial)}"
     if policy.nxdomain_cut:
         zones = "any zone" if ROOT in policy.nxdomain_cut else names(policy.nxdomain_cut)
-        yield "", f"in {zones} an NXDOMAIN also answers all names below its own"
+        yield "", f"in {zones} an NXDOMAIN for A also answers all names below its own"
     yield "  failures", _failures_text(policy)
     yield "  ahead", _ahead_text(policy.prefetch)
     yield "  stale", _stale_text(policy.serve_stale)
@@ -84,11 +86,7 @@ def _stale_text(stale: ServeStale | None) -> str:
 
 
 def _fast_path_text(block: ServerBlock) -> str:
-    reasons = [
-        *(["log"] if block.logs else []),
-        *(["dns64"] if block.dns64 is not None else []),
-        *(["loadbalance"] if block.loadbalance is not None else []),
-    ]
+    reasons = [plugin.name for plugin in plugins_of(block, Place.LOGS, Place.BEFORE_CACHE)]
     if not reasons:
         return "hits are sent from the packet cache"
     verb = "looks at" if reasons == ["log"] else "work on" if len(reasons) > 1 else "works on"

@@ -14,7 +14,7 @@ from nodecache.commands.output import (
     write_error,
 )
 from nodecache.commands.request import STAND_IN, Request, read_request
-from nodecache.config.values import printable
+from nodecache.printing import printable
 
 HELP = f"""\
 nodecache check says whether nodecache would take a configuration, and shows all that is wrong
@@ -40,7 +40,8 @@ Examples:
 Faults and warnings go to standard output, as from other linters: FILE:LINE:COLUMN: TEXT, then the
 line and a caret below the place; at the end one line for each FILE. What cannot be read is said on
 standard error. Looked at are the files, interfaces and environment of this machine; a Service whose
-<NAME>_SERVICE_HOST the environment lacks is a warning.
+<NAME>_SERVICE_HOST the environment lacks is a warning. Relative imports begin at the folder of
+-conf, as in the daemon, without -conf at that of FILE; other paths at the working directory.
 
 Exit codes: 0 good, 2 faults, 1 a FILE cannot be read at all (the others are checked).
 """

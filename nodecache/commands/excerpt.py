@@ -10,8 +10,8 @@ import unicodedata
 
 from nodecache.config.assemble import CorefileText
 from nodecache.config.corefile import Reader
-from nodecache.config.values import printable
 from nodecache.errors import Fault
+from nodecache.printing import printable
 
 _MAX_CHARACTERS = 120  # of a faulty line that are shown
 _TAB_CELLS = 8

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from nodecache.commands.block_rows import block_rows, block_title
 from nodecache.commands.check import look, unreadable_line
 from nodecache.commands.inspection import Inspection
+from nodecache.commands.layout import lay_out
 from nodecache.commands.output import (
     EXIT_CONFIGURATION,
     EXIT_GOOD,
@@ -16,12 +17,12 @@ from nodecache.commands.output import (
     write_error,
 )
 from nodecache.commands.request import STAND_IN, Request, read_request
-from nodecache.commands.wording import Row, lay_out, marked, octets, some
 from nodecache.config.flags import Flags
 from nodecache.config.model import Address, Config, NxdomainScope
-from nodecache.config.values import printable
-from nodecache.engine.upstream import MAX_WAITING
+from nodecache.config.wording import Row, marked, octets, some
 from nodecache.limits import MAX_INFLIGHT
+from nodecache.printing import printable
+from nodecache.upstreams.pool import MAX_WAITING
 
 HELP = f"""\
 nodecache explain says in plain words what a configuration comes to: for each server block what it
@@ -121,10 +122,14 @@ def _share_text(config: Config) -> str:
 
 
 def _nxdomain_text(config: Config) -> str:
-    is_cluster = config.nxdomain_scope is NxdomainScope.CLUSTER
-    where = f"names below {config.cluster_domain.text}" if is_cluster else "all names"
-    where = marked(where, config.nxdomain_scope, _DEFAULTS.nxdomain_scope)
-    return f"for one type answers every type of {where}"
+    scope = config.nxdomain_scope
+    if scope is NxdomainScope.NONE:
+        text = "answers the type that was asked for"
+    elif scope is NxdomainScope.ALL:
+        text = "for A answers every type of all names"
+    else:
+        text = f"for A answers every type of names below {config.cluster_domain.text}"
+    return marked(text, scope, _DEFAULTS.nxdomain_scope)
 
 
 def _metrics_text(address: Address | None) -> str:
@@ -135,9 +140,12 @@ def _metrics_text(address: Address | None) -> str:
 
 def _file_rows(found: Inspection, config: Config) -> Iterator[Row]:
     yield "reads", some(found.reader.paths)
+    if found.imports:
+        yield "imports", f"relative ones from {found.imports}"
     missing = [path for path in found.reader.failures if path not in found.reader.paths]
     if missing:
         yield "looks for", some(missing)
     when = "within 2 s, and on SIGUSR1 and SIGHUP" if config.is_watched else "on SIGUSR1 and SIGHUP"
     changes = marked(f"are loaded {when}", config.is_watched, _DEFAULTS.watch)
     yield "changes", f"of these files {changes}"
+    yield "", "while a resolv.conf names nobody, or a hosts file is gone, what it said goes on"

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nodecache.commands.wording import Row, below, duration, marked, names, some
 from nodecache.config.model import (
     ROOT,
     Address,
     ForwardPolicy,
     HealthCheck,
+    NamedUpstream,
     SelectionPolicy,
     Transport,
     Upstream,
 )
-from nodecache.engine.block import PATIENCE_S
-from nodecache.engine.pace import TURN_WITHIN_S
-from nodecache.engine.streams import AGE_S, IDLE_S
-from nodecache.engine.upstream import MOST_SILENCE_S
-from nodecache.telemetry.mnemonics import rcode_text
+from nodecache.config.wording import Row, below, duration, marked, names, some
+from nodecache.resolve.block import PATIENCE_S
+from nodecache.upstreams.connection import ATTEMPT_S
+from nodecache.upstreams.pace import TURN_WITHIN_S
+from nodecache.upstreams.turnover import AGE_S, IDLE_S
+from nodecache.wire.text import rcode_text
 
 _TURN_TEXT = (
     "then what has expired is served if it may be, another upstream asked, or the query waits"
@@ -42,25 +43,41 @@ def forward_rows(policy: ForwardPolicy) -> Iterator[Row]:
     """Yields what one ``forward`` comes to."""
     left_out = f", but not {below(policy.except_zones)}" if policy.except_zones else ""
     yield "forward", f"{below((policy.origin,))}{left_out}"
-    if not policy.upstreams:
+    destinations = policy.destinations or policy.upstreams
+    if not destinations:
         yield "  to", "nobody, as long as no upstream is known: REFUSED"
         return
-    for number, upstream in enumerate(policy.upstreams):
-        yield "" if number else "  to", _upstream_text(upstream)
-    if len(policy.upstreams) > 1:
+    for number, destination in enumerate(destinations):
+        yield "" if number else "  to", _destination_text(destination)
+    if len(destinations) > 1 or policy.destinations:
         yield "  order", marked(_ORDERS[policy.selection], policy.selection, _DEFAULT.selection)
     yield "  time", _time_text(policy)
     yield "  RCODEs", _rcodes_text(policy)
+    yield "  EDNS", _edns_text(policy)
     if policy.next_rcodes:
         yield "", f"on {_codes(policy.next_rcodes)} the next forward of this block is asked"
-    yield from _bound_rows(policy)
     # What follows is the same for all upstreams of one directive.
-    yield from _health_rows(policy, policy.upstreams[0])
-    yield "  connections", _connections_text(policy.upstreams[0])
+    pattern = _pattern(destinations[0])
+    yield from _bound_rows(policy, pattern)
+    yield from _health_rows(policy, pattern)
+    yield "  connections", _connections_text(pattern)
 
 
-def _upstream_text(upstream: Upstream) -> str:
-    parts = [f"{upstream.address} {_TRANSPORTS[upstream.transport]}"]
+def _pattern(destination: Upstream | NamedUpstream) -> Upstream:
+    return destination if isinstance(destination, Upstream) else destination.pattern
+
+
+def _destination_text(destination: Upstream | NamedUpstream) -> str:
+    if isinstance(destination, Upstream):
+        return _upstream_text(destination, str(destination.address))
+    host, port = destination.host, destination.pattern.address.port
+    servers = some(map(str, host.servers)) or "nobody"
+    text = _upstream_text(destination.pattern, f"{names((host.name,))} port {port}")
+    return f"{text}; {servers} is asked for its addresses"
+
+
+def _upstream_text(upstream: Upstream, place: str) -> str:
+    parts = [f"{place} {_TRANSPORTS[upstream.transport]}"]
     if upstream.transport is Transport.TLS:
         parts.append(f"certificate of {upstream.server_name or upstream.address.host}")
         tls = upstream.tls
@@ -71,11 +88,12 @@ def _upstream_text(upstream: Upstream) -> str:
 
 
 def _time_text(policy: ForwardPolicy) -> str:
-    silence_s = min(policy.read_timeout_s, MOST_SILENCE_S)
-    silence = marked(duration(silence_s), policy.read_timeout_s, _DEFAULT.read_timeout_s)
+    default_s = _DEFAULT.read_timeout_s
+    most_s = policy.read_timeout_s if policy.read_timeout_s < default_s else ATTEMPT_S
+    most = marked(duration(most_s), policy.read_timeout_s, default_s)
     return (
         f"{duration(PATIENCE_S)} for a query with all its retries, then SERVFAIL;"
-        f" a connection is given up after {silence} of silence"
+        f" what comes within {most} is kept"
     )
 
 
@@ -85,17 +103,22 @@ def _rcodes_text(policy: ForwardPolicy) -> str:
     return f"on {_codes(policy.failover_rcodes)} the next upstream is asked"
 
 
+def _edns_text(policy: ForwardPolicy) -> str:
+    if not policy.has_edns:
+        return "without: answers over UDP of 512 octets, nobody gets DNSSEC records"
+    return "with an OPT record, without it to upstreams that do not take it (default)"
+
+
 def _codes(rcodes: Iterable[int]) -> str:
     return some(map(rcode_text, sorted(rcodes)))
 
 
-def _bound_rows(policy: ForwardPolicy) -> Iterator[Row]:
+def _bound_rows(policy: ForwardPolicy, pattern: Upstream) -> Iterator[Row]:
     most = policy.max_concurrent
     text = f"{most} exchanges, then REFUSED" if most else "no bound of its own"
     yield "  in flight", marked(text, most, _DEFAULT.max_concurrent)
-    rate = max((upstream.max_rate for upstream in policy.upstreams), default=0)
-    if rate:
-        yield "  pace", f"{rate} queries a second to each, {_TURN_TEXT}"
+    if pattern.max_rate:
+        yield "  pace", f"{pattern.max_rate} queries a second to each, {_TURN_TEXT}"
     attempts = policy.max_connect_attempts
     if attempts:
         yield "  dialling", f"{attempts} attempts for a query, then SERVFAIL"

@@ -15,20 +15,27 @@ from nodecache.config.assemble import CorefileText, assemble, read_template
 from nodecache.config.corefile import reason
 from nodecache.config.flags import Flags
 from nodecache.config.kubedns import read_kubedns
+from nodecache.config.lexer import Report, split_lines
 from nodecache.config.model import Config
+from nodecache.directives.table import PLUGINS
 from nodecache.errors import ConfigError, Fault
-from nodecache.loading import FileReader
+from nodecache.files import read_stream
+from nodecache.loading import MAX_OCTETS, FileReader
 
 
 class OnceReader(FileReader):
     """Reads each file once, so that standard input can be shown, too, and knows which it read.
 
+    Args:
+        stream: A path that may be a pipe or a terminal, because the user named it and waits.
+
     Attributes:
         failures: Path -> why it could not be read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stream: str = "") -> None:
         super().__init__()
+        self._stream = stream
         self.failures: dict[str, OSError | ValueError] = {}
         self._texts: dict[str, str] = {}
 
@@ -49,6 +56,11 @@ class OnceReader(FileReader):
                 raise
         return self._texts[path]
 
+    def _read(self, path: str) -> bytes:
+        if path != self._stream:
+            return super()._read(path)
+        return read_stream(path, MAX_OCTETS)
+
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
@@ -61,6 +73,7 @@ class Inspection:
         faults: In file order.
         warnings: With faults, only those about variables and the ConfigMap.
         good: What to say if nothing is wrong.
+        imports: Where relative imports begin, "" if there are none.
         config: None with faults, and of a ConfigMap alone.
         unreadable: Why there is nothing to look at, or "".
     """
@@ -71,6 +84,7 @@ class Inspection:
     faults: tuple[Fault, ...] = ()
     warnings: tuple[str, ...] = ()
     good: str = ""
+    imports: str = ""
     config: Config | None = None
     unreadable: str = ""
 
@@ -86,13 +100,17 @@ class Inspection:
     def summary(self) -> str:
         """Returns one line: how many faults and warnings, or what is good."""
         warnings = [counted(len(self.warnings), "warning")] if self.warnings else []
-        first = counted(len(self.faults), "fault") if self.faults else f"good; {self.good}"
+        imports = f", imports from {self.imports}" if self.imports else ""
+        good = f"good; {self.good}{imports}"
+        first = counted(len(self.faults), "fault") if self.faults else good
         return f"{self.label}: {', '.join([first, *warnings])}\n"
 
 
 def inspect(target: Target) -> Inspection:
     """Looks at one target, with the environment of this process; raises nothing."""
-    return _inspect_folder(target) if target.is_folder else _inspect_corefile(target)
+    if target.is_folder:
+        return _inspect_folder(target)
+    return _inspect_corefile(target, OnceReader(target.flags.basecorefile))
 
 
 def _inspect_folder(target: Target) -> Inspection:
@@ -109,9 +127,8 @@ def _inspect_folder(target: Target) -> Inspection:
     )
 
 
-def _inspect_corefile(target: Target) -> Inspection:
-    reader = OnceReader()
-    corefile = read_template(target.flags, os.environ, reader)
+def _inspect_corefile(target: Target, reader: OnceReader) -> Inspection:
+    corefile = read_template(target.flags, os.environ, reader, folder=target.folder)
     label, excerpts = target.label or corefile.path, Excerpts(corefile, reader)
     error = reader.failures.get(corefile.path)
     if error is not None:
@@ -121,13 +138,25 @@ def _inspect_corefile(target: Target) -> Inspection:
             target.flags,
             os.environ,
             reader,
+            PLUGINS,
             template=corefile,
             resolve_interface=reader.addresses,
         )
     except ConfigError as refusal:
         return Inspection(label, reader, excerpts, tuple(refusal.faults), refusal.warnings)
     good = counted(len(config.blocks), "server block")
-    return Inspection(label, reader, excerpts, (), config.warnings, good, config)
+    imports = _import_folder(corefile, target)
+    return Inspection(label, reader, excerpts, (), config.warnings, good, imports, config)
+
+
+def _import_folder(corefile: CorefileText, target: Target) -> str:
+    """Where relative imports begin, and that the daemon may have another folder for them."""
+    lines = split_lines(corefile.filled.text, corefile.path, os.environ, Report())
+    snippets = {line[0].text for line in lines}
+    names = [line[1].text for line in lines if line[0].text == "import" and len(line) > 1]
+    if all(name.startswith("/") or f"({name})" in snippets for name in names):
+        return ""
+    return corefile.folder + ("" if target.has_conf else " (the daemon: from the folder of -conf)")
 
 
 def _why(error: Exception, target: Target) -> str:
@@ -137,5 +166,5 @@ def _why(error: Exception, target: Target) -> str:
 
 def find_faults(flags: Flags) -> tuple[tuple[Fault, ...], Excerpts]:
     """Returns every fault of the files that ``flags`` name, and the lines they are about."""
-    found = _inspect_corefile(Target(flags))
+    found = _inspect_corefile(Target(flags), OnceReader())
     return found.faults, found.excerpts

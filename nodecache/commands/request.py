@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nodecache.config.flags import TABLE, Flags, parse_flags
-from nodecache.config.values import shown
+from nodecache.config.flag_table import TABLE
+from nodecache.config.flags import Flags, parse_flags
 from nodecache.errors import Fault
+from nodecache.printing import shown
 
 STAND_IN = "192.0.2.1"  # a documentation address (RFC 5737) for -localip where it is not given
 
@@ -28,11 +29,15 @@ class Target:
         flags: Their files are those to read.
         label: What the user calls it, "" for what the flags name.
         is_folder: A ConfigMap alone, without a Corefile.
+        folder: Where relative imports begin, "" for where the daemon has them begin.
+        has_conf: -conf was given, so that they begin where the daemon has them begin.
     """
 
     flags: Flags
     label: str = ""
     is_folder: bool = False
+    folder: str = ""
+    has_conf: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def _takes_next(word: str) -> bool:
 def _targets(flags: Flags, files: list[str]) -> tuple[tuple[Target, ...], str]:
     """What to look at, and what is wrong with that, or ""."""
     if not files:
-        return (Target(flags),), ""
+        return (Target(flags, has_conf=bool(flags.conf)),), ""
     folders = [file for file in files if Path(file).is_dir()]
     corefiles = [file for file in files if file not in folders]
     if not corefiles:
@@ -121,4 +126,6 @@ def _targets(flags: Flags, files: list[str]) -> tuple[tuple[Target, ...], str]:
 
 def _corefile(flags: Flags, file: str) -> Target:
     path = _STANDARD_INPUT if file == "-" else file
-    return Target(replace(flags, basecorefile=path, conf=""), path)
+    folder = str(Path(flags.conf).parent) if flags.conf else "." if file == "-" else ""
+    reading = replace(flags, basecorefile=path, conf="")
+    return Target(reading, path, folder=folder, has_conf=bool(flags.conf))

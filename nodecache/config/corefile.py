@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from nodecache.config.values import shown
-from nodecache.config.words import Line, Report, Word, split_lines
+from nodecache.config.lexer import Line, Report, Word, split_lines
+from nodecache.printing import printable, shown
 
 # Bounds against a Corefile that imports itself: depth, then lines in all.
 _MAX_IMPORT_DEPTH = 10
 _MAX_LINES = 20_000
 _MAX_BRACE_DEPTH = 8
 
+_UNCLOSED = "this '{' is never closed: add a line with '}'"
 _WILDCARD = re.compile(r"[*?\[]")
 _ARGUMENT = re.compile(r"\{args\[([0-9]{1,3})\]\}")
 
@@ -28,7 +29,7 @@ class Reader(Protocol):
     """How the configuration reads files; tests and reloads bring their own."""
 
     def read_text(self, path: str) -> str:
-        """Returns the whole text; raises OSError, or ValueError when it is no UTF-8."""
+        """Returns the whole text as ``decode_text`` does; raises OSError, or ValueError."""
 
     def glob(self, pattern: str) -> list[str]:
         """Returns the paths that match, sorted, without hidden files."""
@@ -64,20 +65,29 @@ class Block:
 
 
 def parse_corefile(
-    text: str, file: str, environ: Mapping[str, str], reader: Reader, report: Report
+    text: str,
+    file: str,
+    environ: Mapping[str, str],
+    reader: Reader,
+    report: Report,
+    folder: str | None = None,
 ) -> tuple[Block, ...]:
     """Returns the server blocks of a Corefile, imports and snippets resolved.
 
     Args:
         text: The Corefile, untrusted.
-        file: Its path; imports are relative to its folder.
+        file: Its path.
         environ: Fills ``{$NAME}`` and ``{%NAME%}``.
         reader: Reads imported files.
         report: Takes faults and warnings.
+        folder: Where relative imports of ``file`` begin, None for its own folder. Those of an
+            imported file begin at its own.
 
     Raises nothing. Work is bounded: 20,000 lines in all, 10 imports and 8 braces deep.
     """
     source = _Source(split_lines(text, file, environ, report), environ, reader, report)
+    if folder is not None:
+        source.folders[file] = folder
     return tuple(_Parser(source, report).blocks())
 
 
@@ -88,6 +98,7 @@ class _Source:
         self, lines: tuple[Line, ...], environ: Mapping[str, str], reader: Reader, report: Report
     ) -> None:
         self.snippets: dict[str, tuple[Line, ...]] = {}
+        self.folders: dict[str, str] = {}  # file -> where its relative imports begin
         self.is_cut = False  # a bound was met, so that what is missing is no further fault
         self._frames: list[Iterator[Line]] = [iter(lines)]
         self._held: Line | None = None
@@ -149,13 +160,24 @@ class _Source:
         if "\0" in name.text or not name.text:
             self._report.fault(name, "import needs the name of a snippet or a file")
             return ()
-        path = str(PurePosixPath(name.file).parent / name.text)
+        folder = self.folders.get(name.file) or folder_of(name.file)
+        path = str(PurePosixPath(folder) / name.text)
         if not _WILDCARD.search(name.text):
             return self._file_lines(path, name)
         paths = self._reader.glob(path)
         if not paths:
-            self._report.warn(name, f"no file matches {shown(path)}")
+            self._report.warn(name, f"no file matches {shown(path)}{self._hint(name, path)}")
         return tuple(line for match in paths for line in self._file_lines(match, name))
+
+    def _hint(self, name: Word, path: str) -> str:
+        """What to do if there is something beside the file itself, and nothing at ``path``."""
+        beside = path_beside(name)
+        if beside == path or not self._reader.glob(beside):
+            return ""
+        return (
+            "; imports begin at the folder of -conf, as in node-cache: for what lies beside"
+            f" {shown(name.file)} write 'import {printable(beside)}'"
+        )
 
     def _file_lines(self, path: str, name: Word) -> tuple[Line, ...]:
         if path not in self._files:
@@ -165,7 +187,7 @@ class _Source:
     def _read_lines(self, path: str, name: Word) -> tuple[Line, ...]:
         if not self._reader.exists(path):
             text = f"there is no snippet and no file {shown(name.text)} (looked for {shown(path)})"
-            self._report.fault(name, text)
+            self._report.fault(name, text + self._hint(name, path))
             return ()
         try:
             text = self._reader.read_text(path)
@@ -206,11 +228,21 @@ class _Parser:
     def blocks(self) -> Iterator[Block]:
         while line := self._source.next_line():
             if line[0].closes():
-                self._report.fault(line[0], "this '}' closes nothing: remove it")
+                self._judge_surplus(line[0])
             elif _snippet_name(line):
                 self._define_snippet(line)
             else:
                 yield self._block(line)
+
+    def _judge_surplus(self, brace: Word) -> None:
+        """Faults a ``}`` that closes nothing; at the very end node-cache takes it."""
+        following = self._source.next_line()
+        while following and following[0].closes():
+            following = self._source.next_line()
+        judge = self._report.fault if following else self._report.warn
+        judge(brace, "this '}' closes nothing: remove it")
+        if following:
+            self._source.hold(following)
 
     def _define_snippet(self, line: Line) -> None:
         name = _snippet_name(line)
@@ -262,8 +294,8 @@ class _Parser:
         directives: list[Directive] = []
         while line := self._source.next_line():
             if line[0].closes():
-                text = f"this '}}' closes nothing: does line {place.line} lack its '{{'?"
-                self._report.fault(line[0], text)
+                text = f"this '}}' closes nothing that was opened: line {place.line} lacks its '{{'"
+                self._report.warn(line[0], text)
                 break
             self._add_directive(directives, line, 1)
         return tuple(directives)
@@ -274,12 +306,16 @@ class _Parser:
             if line[0].closes():
                 return tuple(directives)
             self._add_directive(directives, line, depth)
-        self._fault_unclosed(opener)
+        if depth == 1 and directives and directives[-1].body is not None:
+            # For CoreDNS the last '}' of the file closes this block, too.
+            self._report.warn(opener, _UNCLOSED)
+        else:
+            self._fault_unclosed(opener)
         return tuple(directives)
 
     def _fault_unclosed(self, opener: Word) -> None:
         if not self._source.is_cut:
-            self._report.fault(opener, "this '{' is never closed: add a line with '}'")
+            self._report.fault(opener, _UNCLOSED)
 
     def _add_directive(self, directives: list[Directive], line: Line, depth: int) -> None:
         if not line[0].opens():
@@ -313,8 +349,30 @@ def _snippet_name(line: Line) -> str:
     return text[1:-1] if is_snippet else ""
 
 
+def decode_text(octets: bytes) -> str:
+    """Returns the text of any file, without byte order marks; raises nothing.
+
+    What counts is ASCII, and comments may be in any encoding: octets that are not UTF-8 become
+    surrogate escapes (PEP 383), which encoding turns back into the same octets.
+    """
+    return octets.decode("utf-8", "surrogateescape").replace("\ufeff", "")
+
+
+def encode_text(text: str) -> bytes:
+    """Returns the octets that ``decode_text`` made ``text`` of, but for byte order marks."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def folder_of(file: str) -> str:
+    """Returns the folder that a file lies in, "." for the working directory."""
+    return str(PurePosixPath(file).parent)
+
+
+def path_beside(word: Word) -> str:
+    """Returns the path that ``word`` names if that begins at the folder of the word's own file."""
+    return str(PurePosixPath(word.file).parent / word.text)
+
+
 def reason(error: Exception) -> str:
     """Returns why a file could not be read, as part of a sentence."""
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8 text"
     return str(getattr(error, "strerror", None) or error)

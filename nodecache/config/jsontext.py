@@ -14,7 +14,7 @@ _MAX_DEPTH = 8
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\]]|[^\s{}\[\]:,"]++')
 
 
-class Kind(enum.Enum):
+class Shape(enum.Enum):
     """What a value is, in words for users."""
 
     OBJECT = "an object"
@@ -28,14 +28,14 @@ class Value:
     """One value.
 
     Attributes:
-        kind: Which of the others counts.
+        shape: Which of the others counts.
         line, column: Of its first character, from 1.
         text: Of a STRING, decoded; of a SCALAR as written.
         items: Of a LIST.
         members: Of an OBJECT: (name, value) pairs in file order, equal names included.
     """
 
-    kind: Kind
+    shape: Shape
     line: int
     column: int
     text: str = ""
@@ -88,7 +88,7 @@ def _places(text: str) -> Iterator[Value]:
             line += breaks
             line_start = text.rindex("\n", seen, match.start()) + 1
         seen = match.start()
-        yield Value(Kind.SCALAR, line, match.start() - line_start + 1, match[0])
+        yield Value(Shape.SCALAR, line, match.start() - line_start + 1, match[0])
 
 
 def _place(found: object, tokens: Iterator[Value], depth: int) -> Value:
@@ -99,16 +99,16 @@ def _place(found: object, tokens: Iterator[Value], depth: int) -> Value:
     if isinstance(found, str):
         # A lone half of a surrogate pair would be no text that can be written to a file.
         whole = found.encode("utf-8", "replace").decode("utf-8")
-        return replace(first, kind=Kind.STRING, text=whole)
+        return replace(first, shape=Shape.STRING, text=whole)
     if isinstance(found, _Pairs):
         members = tuple(
             (_place(name, tokens, depth + 1), _place(value, tokens, depth + 1))
             for name, value in found
         )
         next(tokens)  # the closing brace
-        return replace(first, kind=Kind.OBJECT, text="", members=members)
+        return replace(first, shape=Shape.OBJECT, text="", members=members)
     if isinstance(found, list):
         items = tuple([_place(item, tokens, depth + 1) for item in found])
         next(tokens)
-        return replace(first, kind=Kind.LIST, text="", items=items)
+        return replace(first, shape=Shape.LIST, text="", items=items)
     return first

@@ -7,20 +7,21 @@ goes into the Corefile that people look at is checked to be names, addresses and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nodecache import limits
 from nodecache.config.corefile import Block, Directive, Reader, reason
 from nodecache.config.flags import Flags
-from nodecache.config.jsontext import JsonTextError, Kind, Value, parse_json
+from nodecache.config.jsontext import JsonTextError, Shape, Value, parse_json
+from nodecache.config.lexer import MAX_TEXT_CHARACTERS, Report, Word
 from nodecache.config.model import Address
 from nodecache.config.names import parse_name
 from nodecache.config.reading import MAX_ITEMS
 from nodecache.config.resolvconf import is_own
-from nodecache.config.values import nearest, parse_ip, parse_port, printable, shown, split_port
-from nodecache.config.words import MAX_TEXT_CHARACTERS, Report, Word
+from nodecache.config.values import nearest, parse_ip, parse_port, split_port
 from nodecache.errors import Fault
+from nodecache.printing import printable, shown
 
 _FOLDER = "/etc/kube-dns"
 _STUB_DOMAINS = "stubDomains"
@@ -42,18 +43,18 @@ class KubeDns:
 
     Attributes:
         blocks: One server block for each stub domain; their words stand in the ConfigMap's files.
-        text: The same as Corefile text.
         upstreams: For __PILLAR__UPSTREAM__SERVERS__, as ``forward`` takes them; none for those
             of the resolv.conf.
-        faults: What is wrong, each in one of ``kubedns_files``.
-        warnings: About keys that mean nothing.
+        faults: Why nothing of it can be used, each in one of ``kubedns_files``.
+        warnings: About keys that mean nothing, and what is left out.
+        has_left_out: Whether a stub domain or an address is left out.
     """
 
     blocks: tuple[Block, ...] = ()
-    text: str = ""
     upstreams: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     warnings: tuple[str, ...] = ()
+    has_left_out: bool = False
 
 
 def kubedns_files(flags: Flags) -> tuple[str, str]:
@@ -66,9 +67,14 @@ def _folder(flags: Flags) -> str:
     return flags.kubednscm.rstrip("/") or _FOLDER
 
 
+def is_of_kubedns(file: str) -> bool:
+    """Returns whether a file is a key of the ConfigMap, going by its name."""
+    return file.rpartition("/")[2] in (_STUB_DOMAINS, _UPSTREAMS)
+
+
 def is_in_kubedns(fault: Fault) -> bool:
-    """Returns whether ``fault`` stands in the ConfigMap, going by the name of its file."""
-    return fault.file.rpartition("/")[2] in (_STUB_DOMAINS, _UPSTREAMS)
+    """Returns whether ``fault`` stands in the ConfigMap."""
+    return is_of_kubedns(fault.file)
 
 
 def read_kubedns(flags: Flags, reader: Reader) -> KubeDns:
@@ -78,15 +84,15 @@ def read_kubedns(flags: Flags, reader: Reader) -> KubeDns:
     """
     report = Report()
     stub_file, upstream_file = kubedns_files(flags)
-    domains = _Reading(stub_file, flags, report).stub_domains(reader)
-    upstreams = _Reading(upstream_file, flags, report).upstreams(reader)
-    blocks = tuple(_block(domain, servers, flags) for domain, servers in domains)
+    stubs = _Reading(stub_file, flags, report)
+    others = _Reading(upstream_file, flags, report)
+    domains, upstreams = stubs.stub_domains(reader), others.upstreams(reader)
     return KubeDns(
-        blocks,
-        _block_text(blocks, stub_file),
+        tuple(_block(domain, servers, flags) for domain, servers in domains),
         tuple(word.text for word in upstreams),
         tuple(report.faults),
-        tuple(_odd_keys(flags, reader)),
+        (*report.warnings, *_odd_keys(flags, reader)),
+        stubs.has_left_out or others.has_left_out,
     )
 
 
@@ -108,39 +114,58 @@ Domain = tuple[Word, tuple[Word, ...]]  # a stub domain, and its servers as forw
 
 
 class _Reading:
-    """Reads one key; every fault ends with how to write it."""
+    """Reads one key; every fault and warning ends with how to write it.
+
+    Attributes:
+        has_left_out: Whether something could not be used.
+    """
 
     def __init__(self, file: str, flags: Flags, report: Report) -> None:
         self._file = file
         self._report = report
         self._own = [Address(host, flags.dns_port) for host in flags.localip]
         self._usage = _STUB_USAGE
+        self.has_left_out = False
 
     def stub_domains(self, reader: Reader) -> list[Domain]:
+        """Returns what can be used; a slip in one domain takes nothing from the others."""
         top = self._parse(reader)
-        if top is None or not self._is(top, Kind.OBJECT, "the stub domains are"):
+        if top is None or self._is_wrong(top, Shape.OBJECT, "the stub domains are"):
             return []
         if len(top.members) > MAX_ITEMS:
             self._fault(top, f"more than {MAX_ITEMS} stub domains are too many")
             return []
-        seen: dict[str, Value] = {}
-        domains = []
+        domains: dict[str, Domain] = {}
         for name, servers in top.members:
             word = self._word(name, _parse_domain)
-            first = seen.setdefault(word.text, name) if word else name
-            if first is not name:
-                self._fault(name, f"{shown(name.text)} already stands in line {first.line}")
-            found = self._servers(servers, shown(name.text), _MAX_STUB_UPSTREAMS)
-            if servers.kind is Kind.LIST and not servers.items:
-                self._fault(servers, f"{shown(name.text)} needs at least one address")
-            if word:
-                domains.append((word, found))
-        return domains
+            found = self._servers(servers, _MAX_STUB_UPSTREAMS)
+            if word is None:
+                continue
+            if not found:
+                self._leave_out(name, f"{shown(name.text)} has no address that can be used")
+            elif word.text in domains:
+                line = domains[word.text][0].line
+                text = f"{shown(name.text)} already stands in line {line}: the last one counts"
+                self._report.warn(word, text)
+            if found:
+                domains[word.text] = word, found
+        return list(domains.values())
 
     def upstreams(self, reader: Reader) -> tuple[Word, ...]:
+        """Returns what can be used; nothing at all, or more than three, is a fault."""
         self._usage = _UPSTREAM_USAGE
         top = self._parse(reader)
-        return self._servers(top, _UPSTREAMS, _MAX_UPSTREAMS) if top else ()
+        if top is None or self._is_wrong(top, Shape.LIST, f"the addresses of {_UPSTREAMS} are"):
+            return ()
+        count = len(top.items)
+        if count > _MAX_UPSTREAMS:
+            text = f"{_UPSTREAMS} has {count} addresses, and {_MAX_UPSTREAMS} is the most"
+            self._fault(top, text)
+            return ()
+        found = self._servers(top, _MAX_UPSTREAMS)
+        if count and not found:
+            self._fault(top, f"{_UPSTREAMS} has no address that can be used")
+        return found
 
     def _parse(self, reader: Reader) -> Value | None:
         """The key's value; None when there is no such key, when it is blank, or broken."""
@@ -162,18 +187,15 @@ class _Reading:
             self._report.fault_at(self._file, error.line, error.column, f"{error}; {self._usage}")
             return None
 
-    def _servers(self, value: Value, owner: str, most: int) -> tuple[Word, ...]:
-        if not self._is(value, Kind.LIST, f"the addresses of {owner} are"):
-            return ()
+    def _servers(self, value: Value, most: int) -> tuple[Word, ...]:
+        """The addresses of a list that can be used."""
+        if value.shape is not Shape.LIST:
+            self._leave_out(value, f"addresses are {Shape.LIST.value}, not {value.shape.value}")
         if len(value.items) > most:
-            text = f"{owner} has {len(value.items)} addresses, and {most} is the most"
-            self._fault(value, text)
-            return ()
-        words = [
-            self._word(item, self._parse_server)
-            for item in value.items
-            if self._is(item, Kind.STRING, "an address is")
-        ]
+            self._leave_out(
+                value, f"what is behind the first {most} of {len(value.items)} addresses"
+            )
+        words = [self._word(item, self._parse_server) for item in value.items[:most]]
         return tuple({word.text: word for word in words if word}.values())
 
     def _parse_server(self, text: str) -> str:
@@ -188,18 +210,27 @@ class _Reading:
             raise ValueError(f"{shown(text)} is this cache itself")
         return str(address) if port else address.host
 
-    def _is(self, value: Value, kind: Kind, what: str) -> bool:
-        if value.kind is not kind:
-            self._fault(value, f"{what} {kind.value}, not {value.kind.value}")
-        return value.kind is kind
+    def _is_wrong(self, value: Value, shape: Shape, what: str) -> bool:
+        if value.shape is not shape:
+            self._fault(value, f"{what} {shape.value}, not {value.shape.value}")
+        return value.shape is not shape
 
     def _word(self, value: Value, parse: Callable[[str], str]) -> Word | None:
         try:
+            if value.shape is not Shape.STRING:
+                raise ValueError(f"this is {value.shape.value} and should be {Shape.STRING.value}")
             text = parse(value.text)
         except ValueError as error:
-            self._fault(value, str(error))
+            self._leave_out(value, str(error))
             return None
+        return self._place(value, text)
+
+    def _place(self, value: Value, text: str = "") -> Word:
         return Word(text, self._file, value.line, value.column, is_literal=True)
+
+    def _leave_out(self, value: Value, text: str) -> None:
+        self.has_left_out = True
+        self._report.warn(self._place(value), f"{text}: left out; {self._usage}")
 
     def _fault(self, value: Value, text: str) -> None:
         self._report.fault_at(self._file, value.line, value.column, f"{text}; {self._usage}")
@@ -234,8 +265,9 @@ def _place(word: Word) -> tuple[str, int, int]:
     return word.file, word.line, word.column
 
 
-def _block_text(blocks: tuple[Block, ...], file: str) -> str:
-    parts = [f"\n# From {printable(file)}:\n"] if blocks else []
+def corefile_text(blocks: Sequence[Block]) -> str:
+    """Returns server blocks of the ConfigMap as they would stand in a Corefile."""
+    parts = [f"\n# From {printable(blocks[0].place.file)}:\n"] if blocks else []
     for block in blocks:
         lines = [_words_text((row.name, *row.arguments)) for row in block.directives]
         body = "".join(f"    {line}\n" for line in lines)

@@ -7,10 +7,13 @@ Durations are seconds, sizes are octets, names are both text and wire format.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar, cast
 
-from nodecache.config.directives.rendering import RecordText
+from nodecache import limits
 from nodecache.config.node import NO_NODE, NodePlan
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +124,36 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class HostName:
+    """A host whose addresses are looked up while nodecache runs.
+
+    Attributes:
+        name: Absolute.
+        servers: Who is asked for them, in this order.
+    """
+
+    name: Name
+    servers: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedUpstream:
+    """The upstreams at all addresses of a host; ``pattern`` has no address but the port."""
+
+    host: HostName
+    pattern: Upstream
+
+
+@dataclass(frozen=True, slots=True)
 class ForwardPolicy:
     """The ``forward`` directive of one server block.
 
     Attributes:
-        origin: FROM: names outside it are not forwarded (REFUSED).
+        origin: FROM: names outside it are not forwarded.
         upstreams: In the order of the Corefile; empty when the resolv.conf that it names holds
-            no usable nameserver, or the upstream Service is not known yet (REFUSED then).
+            no usable nameserver, or the upstream Service or host is not known yet (REFUSED then).
+        destinations: What ``upstreams`` are made of (config/hostnames.py) where one of them is a
+            host, else empty.
         except_zones: Names below these are not forwarded.
         selection: Which upstream is tried first.
         max_concurrent: Exchanges in flight above which misses are REFUSED; 0 means no limit here.
@@ -136,6 +162,7 @@ class ForwardPolicy:
         next_rcodes: Codes after which the next ``forward`` of the block is asked.
         max_connect_attempts: Attempts to connect per query; 0 means as many as time allows.
         read_timeout_s: Longest wait for one answer on one connection.
+        has_edns: Queries carry an OPT record.
     """
 
     origin: Name
@@ -148,6 +175,8 @@ class ForwardPolicy:
     next_rcodes: frozenset[int] = frozenset()
     max_connect_attempts: int = 0
     read_timeout_s: float = 2.0
+    has_edns: bool = True
+    destinations: tuple[Upstream | NamedUpstream, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +252,9 @@ class CachePolicy:
 class ErrorRule:
     """One ``consolidate`` line: errors matching ``pattern`` are logged once per interval.
 
-    ``pattern`` is a regular expression about the text of the error (directives/patterns.py reads
-    it); ``level`` is warning, error, info or debug; with ``show_first`` the first error of an
-    interval is logged as it happens.
+    ``pattern`` is a regular expression about the text of the error (patterns.py reads it);
+    ``level`` is warning, error, info or debug; with ``show_first`` the first error of an interval
+    is logged as it happens.
     """
 
     interval_s: float
@@ -238,251 +267,7 @@ class ErrorRule:
 class ErrorsPolicy:
     """The ``errors`` directive: whether failures are logged, and how they are summed up."""
 
-    stacktrace: bool = False
     consolidate: tuple[ErrorRule, ...] = ()
-
-
-class Match(enum.Enum):
-    """How a name is compared in ``rewrite``."""
-
-    EXACT = "exact"
-    PREFIX = "prefix"
-    SUFFIX = "suffix"
-    SUBSTRING = "substring"
-    REGEX = "regex"
-
-
-@dataclass(frozen=True, slots=True)
-class NameTest:
-    """Which names a rule of ``rewrite`` is about.
-
-    ``text`` is a regular expression for REGEX, else lower case with the final dot.
-    """
-
-    match: Match
-    text: str
-
-
-class AnswerPart(enum.Enum):
-    """Which names in the records of a response are changed: owners, or those in the RDATA."""
-
-    NAME = "name"
-    VALUE = "value"
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerRewrite:
-    """``answer name|value PATTERN TO``: names that match become ``to``, groups filled in."""
-
-    part: AnswerPart
-    pattern: str
-    to: str
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteName:
-    """A ``name`` rule.
-
-    Attributes:
-        test: Which QNAMEs it changes.
-        to: What the part that matched becomes, for REGEX the whole name with groups filled in.
-        is_last: ``stop``: no rule follows this one where it applied; so in all rules.
-        is_auto: Names in the response are changed back.
-        answers: Further changes of the response, done in reverse order.
-    """
-
-    test: NameTest
-    to: str
-    is_last: bool = True
-    is_auto: bool = False
-    answers: tuple[AnswerRewrite, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteType:
-    """A ``type`` rule: QTYPE ``before`` becomes ``after``."""
-
-    before: int
-    after: int
-    is_last: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteClass:
-    """A ``class`` rule: QCLASS ``before`` becomes ``after``."""
-
-    before: int
-    after: int
-    is_last: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteTtl:
-    """A ``ttl`` rule: all TTLs are brought into the range of seconds, both ends included."""
-
-    test: NameTest
-    least_s: int
-    most_s: int
-    is_last: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteRcode:
-    """A ``rcode`` rule: response code ``before`` becomes ``after``, both below 16."""
-
-    test: NameTest
-    before: int
-    after: int
-    is_last: bool = True
-
-
-class EdnsAction(enum.Enum):
-    """What becomes of an EDNS option of the query to the upstream."""
-
-    SET = "set"
-    APPEND = "append"
-    REPLACE = "replace"
-    UNSET = "unset"
-
-
-class EdnsVariable(enum.Enum):
-    """What an EDNS option may hold that differs from question to question."""
-
-    QNAME = "{qname}"
-    QTYPE = "{qtype}"
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteEdns:
-    """An ``edns0`` rule about the option ``code`` (0 to 65535) and its octets."""
-
-    action: EdnsAction
-    code: int
-    data: bytes | EdnsVariable = b""
-    is_last: bool = True
-
-
-Rewrite = RewriteName | RewriteType | RewriteClass | RewriteTtl | RewriteRcode | RewriteEdns
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """A regular expression that was understood: config/directives/patterns.py makes and matches it.
-
-    Attributes:
-        text: As it was written.
-        groups: The name of each group, "" without one; the first is the whole match.
-        steps: How large it is, 4000 at most.
-    """
-
-    text: str
-    groups: tuple[str, ...]
-    steps: int
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerTemplate:
-    """One ``template`` directive.
-
-    Attributes:
-        rclass, rtype: CLASS and TYPE that it answers, 255 for any.
-        zones: Names below these are answered for, at least one.
-        patterns: The first one that matches the QNAME counts; empty matches everything.
-        answer, authority, additional: The records to make, by section.
-        rcode: 0 to 15.
-        extended_error: RFC 8914 code and text, None for none.
-        fallthrough: None: what no pattern matches gets SERVFAIL; else zones whose names go on.
-    """
-
-    rclass: int
-    rtype: int
-    zones: tuple[Name, ...]
-    patterns: tuple[Pattern, ...] = ()
-    answer: tuple[RecordText, ...] = ()
-    authority: tuple[RecordText, ...] = ()
-    additional: tuple[RecordText, ...] = ()
-    rcode: int = 0
-    extended_error: tuple[int, str] | None = None
-    fallthrough: tuple[Name, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HostsTable:
-    """The ``hosts`` directive.
-
-    Attributes:
-        zones: Names below these are answered for.
-        addresses: (name, addresses) pairs: name in wire format, ``*`` as its first label for any
-            one label there; addresses as RDATA of A (4 octets) and AAAA (16 octets).
-        names: (reverse name, host names) pairs, all in wire format.
-        ttl_s: TTL of all answers.
-        fallthrough: None: names without an entry get SERVFAIL; else zones whose names go on.
-        passes_other_types: Also where an entry exists and neither A nor AAAA is asked
-            (``fallthrough_unsupported``).
-        file: What it was read from, "" without a file (for coredns_hosts_entries).
-        entries: Addresses and reverse names, as coredns_hosts_entries counts them.
-    """
-
-    zones: tuple[Name, ...]
-    addresses: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
-    names: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
-    ttl_s: int = 3600
-    fallthrough: tuple[Name, ...] | None = None
-    passes_other_types: bool = False
-    file: str = ""
-    entries: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Dns64:
-    """The ``dns64`` directive: AAAA records made of A records (RFC 6147).
-
-    Attributes:
-        prefix: IPv6 network, length 32, 40, 48, 56, 64 or 96.
-        translate_all: Also where there is an AAAA record.
-        allow_ipv4: Also for queries that arrive over IPv4.
-    """
-
-    prefix: str = "64:ff9b::/96"
-    translate_all: bool = False
-    allow_ipv4: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LoadBalance:
-    """The ``loadbalance`` directive: the order of A, AAAA and MX records in each reply.
-
-    Attributes:
-        is_weighted: One address is chosen by weight and comes first; nothing is shuffled.
-        weights: Name in wire format -> (RDATA of an address, weight from 1 to 255) pairs;
-            addresses without one weigh 1.
-        prefer: Networks whose addresses come first, in this order.
-    """
-
-    is_weighted: bool = False
-    weights: tuple[tuple[bytes, tuple[tuple[bytes, int], ...]], ...] = ()
-    prefer: tuple[str, ...] = ()
-
-
-class LogClass(enum.Enum):
-    """Which responses a ``log`` line is about."""
-
-    ALL = "all"
-    SUCCESS = "success"
-    DENIAL = "denial"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class LogRule:
-    """One ``log`` directive: queries below ``zones`` whose response is of ``classes``.
-
-    ``template`` has its shortcuts filled in, and no placeholder that does not exist.
-    """
-
-    zones: tuple[Name, ...]
-    template: str
-    classes: frozenset[LogClass] = frozenset((LogClass.ALL,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,6 +288,19 @@ class HealthEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """What a directive with a folder of its own (directives/) sets in a server block.
+
+    Attributes:
+        name: The directive's.
+        default: What holds in a block without the directive.
+    """
+
+    name: str
+    default: T
+
+
+@dataclass(frozen=True, slots=True)
 class ServerBlock:
     """One block of the Corefile, for one port.
 
@@ -512,19 +310,17 @@ class ServerBlock:
         bind: IP addresses; empty means every address of the machine.
         errors: None when the directive is absent.
         cache: None when nothing is cached.
-        forwards: In the order of the Corefile; empty means everything is REFUSED.
+        forwards: In the order of the Corefile.
         prometheus: Where /metrics answers, or None.
         health: Where /health answers, or None.
         ready: Where /ready answers, or None.
-        pprof: Where the profiler answers, or None.
         bufsize: Most octets of a UDP reply, and of what an upstream may send over UDP.
-        logs: Which queries are logged, and how; empty for none.
-        dns64, loadbalance: What is done to a reply in front of the cache.
-        rewrites, templates, hosts: What stands behind the cache, before ``forward``.
-        is_loop_checked: Whether a forwarding loop is looked for (``loop``).
-        is_whoami: Whether what ``forward`` does not take is answered with the client's address.
+        nsid: What is told who asks which server this is, "" for the host's name (RFC 5001).
+        settings: What the directives in directives/ read, by their names: ask ``of``.
         is_debug: Whether debugging lines are logged.
         timeouts: For TCP clients.
+        takes_queries: Whether some directive is about queries: else all are REFUSED, as in
+            CoreDNS. Otherwise those that none of the directives answers get SERVFAIL.
         directives: Names of all directives present (for coredns_plugin_enabled).
         file: Corefile path as given.
         line: Line of the block's first key.
@@ -539,28 +335,37 @@ class ServerBlock:
     prometheus: Address | None = None
     health: HealthEndpoint | None = None
     ready: Address | None = None
-    pprof: Address | None = None
     bufsize: int | None = None
-    logs: tuple[LogRule, ...] = ()
-    dns64: Dns64 | None = None
-    loadbalance: LoadBalance | None = None
-    rewrites: tuple[Rewrite, ...] = ()
-    templates: tuple[AnswerTemplate, ...] = ()
-    hosts: HostsTable | None = None
-    is_loop_checked: bool = False
-    is_whoami: bool = False
+    nsid: str | None = None
+    settings: tuple[tuple[str, object], ...] = ()
     is_debug: bool = False
     timeouts: Timeouts | None = None
+    takes_queries: bool = False
     directives: tuple[str, ...] = ()
     file: str = ""
     line: int = 0
 
+    def of(self, setting: Setting[T]) -> T:
+        """Returns what the directive of ``setting`` is configured to here."""
+        for name, value in self.settings:
+            if name == setting.name:
+                return cast("T", value)  # ``having`` put it there
+        return setting.default
+
+    def having(self, setting: Setting[T], value: T) -> ServerBlock:
+        """Returns the block with another value of a setting; the default leaves no trace."""
+        others = {name: each for name, each in self.settings if name != setting.name}
+        if value != setting.default:
+            others[setting.name] = value
+        return replace(self, settings=tuple(sorted(others.items(), key=lambda item: item[0])))
+
 
 class NxdomainScope(enum.Enum):
-    """For which names an NXDOMAIN for one type answers all types."""
+    """For which names an NXDOMAIN for A answers all types."""
 
     CLUSTER = "cluster"
     ALL = "all"
+    NONE = "none"
 
 
 class LogFormat(enum.Enum):
@@ -605,9 +410,13 @@ class Config:
         legacy_metrics: Also the coredns_forward_* names of images up to 1.23.1.
         is_watched: Changed files are loaded without a signal.
         missing_service: What some forward waits for, or None.
+        own_addresses: Where we listen on port 53.
+        kept_files: Files that are gone or of no use, so that what they said before holds.
         node: The interface and the rules of this node.
         sync_interval_s: Seconds between checks of both.
         skip_teardown: The interface stays at the end.
+        stuck_after_s: Seconds without an answer after which the keeper kills who serves; 0 never.
+        leave_wait_s: Seconds to serve on for a successor when asked to end.
         rundir: Where a successor finds us, and a restart its cache; "" for nowhere.
     """
 
@@ -624,8 +433,12 @@ class Config:
     legacy_metrics: bool = False
     is_watched: bool = True
     missing_service: MissingService | None = None
+    own_addresses: frozenset[Address] = field(default=frozenset(), compare=False)
+    kept_files: tuple[str, ...] = ()
     node: NodePlan = NO_NODE
     sync_interval_s: float = 60.0
     skip_teardown: bool = False
+    stuck_after_s: float = limits.STUCK_AFTER_S.default
+    leave_wait_s: float = 0.0
     rundir: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)

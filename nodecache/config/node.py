@@ -7,6 +7,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# Where our own questions whether we answer come from, over IPv4 and IPv6: the rules lead nothing
+# elsewhere that comes from there. process/keeper/silence.py says the same, to import nothing.
+SELF_CHECK_SOURCES = ("127.0.0.1", "::1")
+
 
 class Backend(enum.Enum):
     """Who keeps the packet filter rules; the values are those of ``-rules``."""
@@ -29,6 +33,15 @@ class NodePlan:
         backend: Who keeps the rules.
         has_interface: ``-setupinterface``.
         has_rules: ``-setupiptables``.
+        fails_over: The rules lead to us only while we serve (``-fallback`` is not "off").
+        cluster_dns: Where queries for addresses of ours that lead nowhere else go meanwhile: the
+            cluster's DNS, the first of each family, or with iptables its endpoints. Empty if
+            nobody knows.
+        is_tracked: Connection tracking sees what we serve (``-rules-conntrack``).
+        unbound: Those of ``addresses`` that no listener of ours is bound to: the rules leave them
+            to kube-proxy, since a packet that finds no socket says that nobody serves.
+        is_wildcard: Some listener of ours is bound to no address.
+        zone: Zone of connection tracking in which queries are that were led elsewhere.
     """
 
     interface: str
@@ -38,6 +51,17 @@ class NodePlan:
     backend: Backend = Backend.AUTO
     has_interface: bool = True
     has_rules: bool = True
+    fails_over: bool = True
+    cluster_dns: tuple[str, ...] = ()
+    is_tracked: bool = False
+    is_wildcard: bool = False
+    unbound: tuple[str, ...] = ()
+    zone: int = 53
+
+    @property
+    def wants_beat(self) -> bool:
+        """Whether there are to be rules that lead here only while we say that we serve."""
+        return self.has_rules and self.fails_over
 
     @property
     def redirected(self) -> tuple[str, ...]:
@@ -64,6 +88,8 @@ class NodePlan:
                 **{
                     **fields,
                     "addresses": tuple(fields["addresses"]),
+                    "cluster_dns": tuple(fields["cluster_dns"]),
+                    "unbound": tuple(fields["unbound"]),
                     "backend": Backend(fields["backend"]),
                 }
             )

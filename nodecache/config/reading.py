@@ -6,14 +6,18 @@ configuration, the fallback is never used to serve.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from nodecache.config.corefile import Directive, Reader
+from nodecache.config.corefile import Directive, Reader, path_beside
+from nodecache.config.kept import KeptTexts
+from nodecache.config.lexer import Report, Word
 from nodecache.config.model import Address, Name
-from nodecache.config.values import nearest, shown
-from nodecache.config.words import Report, Word
+from nodecache.config.names import parse_zones
+from nodecache.config.values import nearest
+from nodecache.printing import printable, shown
 
 T = TypeVar("T")
 
@@ -31,6 +35,7 @@ class Scope:
         resolve_interface: For ``bind`` with interface names; None refuses them.
         zones: All zones of the block.
         own_addresses: Where this daemon itself listens.
+        kept: What files said before.
     """
 
     report: Report
@@ -38,6 +43,7 @@ class Scope:
     resolve_interface: InterfaceResolver | None = None
     zones: tuple[Name, ...] = ()
     own_addresses: frozenset[Address] = frozenset()
+    kept: KeptTexts = field(default_factory=KeptTexts)
 
 
 # Bound of every list in a block, so that a hostile Corefile cannot make reading quadratic.
@@ -91,6 +97,12 @@ class Arguments:
             self.fault(self._words[0], f"{shown(self._words[0].text)} is one argument too many")
             self._words = []
 
+    def ignore_rest(self) -> None:
+        """Takes what is left over with a warning, where node-cache does not look at it."""
+        for word in self.rest():
+            text = f"{shown(word.text)} has no effect: write '{self._usage}'"
+            self.scope.report.warn(word, text)
+
     def join(self, before: tuple[T, ...], more: Iterable[T]) -> tuple[T, ...]:
         """Returns both lists as one, each item once; more than 1000 items are a fault."""
         joined = tuple(dict.fromkeys((*before, *more)))
@@ -118,6 +130,22 @@ class Arguments:
         self.scope.report.fault(word, f"{text}; write '{self._usage}'")
 
 
+def parse_all_zones(arguments: Arguments, words: list[Word]) -> tuple[Name, ...]:
+    """Returns the zones of all words, each once."""
+    none: tuple[Name, ...] = ()
+    found = (zone for word in words for zone in arguments.parse(word, parse_zones, none))
+    return arguments.join((), found)
+
+
+class Twice(enum.Enum):
+    """What counts of two equal directives of a block, or options of a directive, in node-cache."""
+
+    REFUSED = "neither"
+    FIRST = "first"
+    LAST = "last"
+    BOTH = "both"
+
+
 @dataclass(frozen=True, slots=True)
 class Option(Generic[T]):
     """One option in the braces of a directive.
@@ -125,12 +153,12 @@ class Option(Generic[T]):
     Attributes:
         usage: How to write it.
         read: Arguments and the value so far -> the value with the option applied.
-        is_repeatable: Whether it may stand twice.
+        twice: What counts if it stands twice.
     """
 
     usage: str
     read: Callable[[Arguments, T], T]
-    is_repeatable: bool = False
+    twice: Twice = Twice.LAST
 
 
 def read_options(
@@ -145,7 +173,7 @@ def read_options(
             continue
         if child.body is not None:
             scope.report.fault(child.name, f"{shown(child.name.text)} takes no braces")
-        if not option.is_repeatable and not is_first(child.name, seen, scope):
+        if not does_count(child.name, option.twice, seen, scope):
             continue
         arguments = Arguments(child, option.usage, scope)
         value = option.read(arguments, value)
@@ -153,13 +181,48 @@ def read_options(
     return value
 
 
-def is_first(name: Word, seen: dict[str, Word], scope: Scope) -> bool:
-    """Returns whether ``name`` was not seen before; a second one is a fault."""
+def read_value(
+    directive: Directive, usage: str, scope: Scope, parse: Callable[[str], T], default: T
+) -> T:
+    """Returns the one argument of a directive, ``default`` where it is left out."""
+    arguments = Arguments(directive, usage, scope)
+    value = arguments.maybe(parse, default)
+    arguments.end()
+    return value
+
+
+def read_nothing(directive: Directive, usage: str, scope: Scope) -> None:
+    """Faults what stands behind a directive that takes neither arguments nor options."""
+    Arguments(directive, usage, scope).end()
+    read_options(directive, {}, None, scope)
+
+
+def hint_beside(word: Word, reader: Reader) -> str:
+    """Returns what to do if what ``word`` names lies beside the file that the word stands in.
+
+    "" unless it does: relative paths begin at the working directory, as in node-cache.
+    """
+    beside = path_beside(word)
+    if not word.text or beside == word.text or not reader.exists(beside):
+        return ""
+    return (
+        "; relative paths begin at the working directory: for the one beside"
+        f" {shown(word.file)} write '{printable(beside)}'"
+    )
+
+
+def does_count(name: Word, twice: Twice, seen: dict[str, Word], scope: Scope) -> bool:
+    """Returns whether ``name`` is to be read; a second one may be a fault or a warning."""
     first = seen.setdefault(name.text, name)
-    if first is not name:
-        text = f"{shown(name.text)} already stands in line {first.line}: keep one of the two"
-        scope.report.fault(name, text)
-    return first is name
+    if first is name or twice is Twice.BOTH:
+        return True
+    place = f"line {first.line}" if first.file == name.file else f"{first.file}:{first.line}"
+    text = f"{shown(name.text)} already stands in {place}"
+    if twice is Twice.REFUSED:
+        scope.report.fault(name, f"{text}: keep one of the two")
+    else:
+        scope.report.warn(name, f"{text}: the {twice.value} one counts; keep one of the two")
+    return twice is Twice.LAST
 
 
 def _unknown_option(name: Word, directive: Word, options: Mapping[str, Option[T]]) -> str:

@@ -16,7 +16,7 @@ from nodecache.config.values import parse_ip
 from nodecache.limits import PORT
 
 _RESOLV_CONF = "/etc/resolv.conf"
-_CLUSTER_DNS = "kube-dns"
+CLUSTER_DNS = "kube-dns"
 _NAMESPACE = "kube-system"  # where the manifests put node-local DNS and cluster DNS
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -47,7 +47,7 @@ def describe_missing(name: str, environ: Mapping[str, str], reader: Reader) -> M
     namespace = environ.get("POD_NAMESPACE", "")
     if not _LABEL.fullmatch(namespace):
         namespace = _NAMESPACE
-    cluster_dns = find_service_ip(_CLUSTER_DNS, environ)
+    cluster_dns = find_service_ip(CLUSTER_DNS, environ)
     hosts = [*([cluster_dns] if cluster_dns else []), *_resolv_conf_hosts(reader)]
     servers = tuple(Address(host, int(PORT.default)) for host in dict.fromkeys(hosts))
     return MissingService(name, namespace, service_variable(name), servers)

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from nodecache.config.model import Address
 from nodecache.limits import PORT, Limit
+from nodecache.printing import shown
 
 _Number = TypeVar("_Number", int, float)
 
-_MAX_SHOWN = 60
+_MAX_COMPARED = 60  # characters
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _UNIT_S = {
     "ns": 1e-9,
@@ -36,24 +37,11 @@ _OCTETS = re.compile(r"([0-9]{1,15})(KiB|MiB|GiB|)")
 _UNIT_OCTETS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
-def shown(text: str) -> str:
-    """Returns ``text`` in quotes, cut to 60 characters and safe to print on a terminal."""
-    cut = text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
-    return f"'{printable(cut)}'"
-
-
-def printable(text: str) -> str:
-    """Returns ``text`` with everything escaped that a terminal could act on."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text
-    )
-
-
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the most similar known word, or "" if none is near."""
     import difflib  # noqa: PLC0415 # 0.15 MB, for a fault only
 
-    found = difflib.get_close_matches(word[:_MAX_SHOWN], list(known), n=1)
+    found = difflib.get_close_matches(word[:_MAX_COMPARED], list(known), n=1)
     return f"; did you mean '{found[0]}'?" if found else ""
 
 
@@ -137,10 +125,14 @@ def split_port(text: str) -> tuple[str, str]:
 
 
 def parse_listen_address(text: str) -> Address:
-    """Returns an address to listen on: IP:PORT, :PORT for every address, or localhost:PORT."""
+    """Returns an address to listen on: IP:PORT, :PORT for every address, or localhost:PORT.
+
+    Port 0 stands for a free one.
+    """
     host, port = split_port(text)
     if not port:
         raise ValueError(f"{shown(text)} has no port: write IP:PORT or :PORT")
     if host == "localhost":
         host = "127.0.0.1"
-    return Address(parse_ip(host) if host else "", parse_port(port))
+    number = parse_port(port) if port.strip("0") else 0
+    return Address(parse_ip(host) if host else "", number)

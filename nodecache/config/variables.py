@@ -10,14 +10,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nodecache.config.directives.forwarding import MISSING_SERVICE
 from nodecache.config.flags import Flags
+from nodecache.config.lexer import MAX_TEXT_CHARACTERS, Report, split_lines
 from nodecache.config.model import Address
 from nodecache.config.resolvconf import is_own
 from nodecache.config.service import find_service_ip, service_variable
-from nodecache.config.values import nearest, shown
-from nodecache.config.words import MAX_TEXT_CHARACTERS, Report, split_lines
+from nodecache.config.stock.destinations import MISSING_SERVICE
+from nodecache.config.values import nearest
 from nodecache.errors import Fault
+from nodecache.printing import shown
 
 _MAX_VARIABLES = 10_000
 _LOCAL_DNS = "__PILLAR__LOCAL__DNS__"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Imports below stand where they are needed: withdrawing rules does not wait for pyroute2.
 
 _INSTALL_S = 8.0
-# Tear-down has 3 s in all; a held xtables lock must not use up more.
+# Who ends waits 4 s for the rules (serving/node.py); a held xtables lock must not use up more.
 _WITHDRAW_S = 1.5
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,15}")
 _MOST_PORT = 65535
@@ -40,8 +40,8 @@ class _Result:
     error: str = ""
     notes: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
-    backend: str = ""
-    where: str = ""
+    covered: list[str] = field(default_factory=list)
+    fallen_back: int = -1
 
     def fail(self, error: str, kind: str = "") -> None:
         self.kind = self.kind or kind
@@ -54,8 +54,8 @@ class _Result:
             "error": self.error,
             "notes": self.notes,
             "removed": self.removed,
-            "backend": self.backend,
-            "where": self.where,
+            "covered": self.covered,
+            "fallen_back": self.fallen_back,
         }
         return json.dumps(fields) + "\n"
 
@@ -67,7 +67,7 @@ def _interface(plan: NodePlan, result: _Result) -> None:
     from nodecache.host import interface  # noqa: PLC0415
 
     report = interface.ensure(plan)
-    result.where = report.where
+    result.removed += report.removed
     result.notes += report.notes
 
 
@@ -75,7 +75,6 @@ def _remove(plan: NodePlan, result: _Result) -> None:
     from nodecache.host import interface  # noqa: PLC0415
 
     report = interface.remove(plan)
-    result.where = report.where
     result.removed += report.removed
     result.notes += report.notes
 
@@ -84,7 +83,6 @@ def _recede(plan: NodePlan, result: _Result) -> None:
     from nodecache.host import interface  # noqa: PLC0415
 
     report = interface.recede(plan)
-    result.where = report.where
     result.removed += report.removed
 
 
@@ -107,22 +105,24 @@ def _clean_rules(plan: NodePlan, result: _Result) -> None:
 
 
 def _take(report: RulesReport, result: _Result) -> None:
-    result.backend = report.backend.value if report.backend else ""
+    result.covered += report.covered
     result.removed += report.removed
     result.notes += report.notes
 
 
 def _check_interface(plan: NodePlan, _result: _Result) -> None:
-    from nodecache.host.watch import find_gaps  # noqa: PLC0415
+    from nodecache.host.looks import find_gaps, find_misplaced  # noqa: PLC0415
 
-    gaps = find_gaps(plan) if plan.has_interface else []
+    gaps = find_gaps(plan) + find_misplaced(plan) if plan.has_interface else []
     if gaps:
         raise NodeError(", ".join(gaps), "interface_check")
 
 
-def _check_rules(plan: NodePlan, _result: _Result) -> None:
+def _check_rules(plan: NodePlan, result: _Result) -> None:
     from nodecache.host import rules  # noqa: PLC0415
 
+    if plan.has_rules:
+        result.fallen_back = rules.fallen_back()
     if plan.has_rules and not rules.stands(plan):
         raise NodeError("the rules are missing or changed", "iptables")
 
@@ -135,7 +135,6 @@ _ACTIONS: dict[str, tuple[_Step, ...]] = {
     "check": (_check_interface, _check_rules),
     "remove": (_remove,),
     "recede": (_recede,),
-    "down": (_withdraw, _remove),
     "cleanup": (_clean_rules, _remove),
 }
 
@@ -181,7 +180,7 @@ def _read_plan(text: str) -> NodePlan:
         plan = NodePlan.from_json(text)
     except RecursionError:
         raise ValueError("a plan is no deeper than a list in an object") from None
-    for address in plan.addresses:
+    for address in (*plan.addresses, *plan.cluster_dns, *plan.unbound):
         if "%" in str(ipaddress.ip_address(str(address))):
             raise ValueError(f"{address!r:.80} has a zone")
     for value, is_right, what in (
@@ -190,6 +189,10 @@ def _read_plan(text: str) -> NodePlan:
         (plan.health_port, _is_port, "port"),
         (plan.has_interface, _is_truth, "boolean"),
         (plan.has_rules, _is_truth, "boolean"),
+        (plan.fails_over, _is_truth, "boolean"),
+        (plan.is_tracked, _is_truth, "boolean"),
+        (plan.is_wildcard, _is_truth, "boolean"),
+        (plan.zone, _is_port, "zone of connection tracking"),
     ):
         if not is_right(value):
             raise ValueError(f"{value!r:.80} is no {what}")

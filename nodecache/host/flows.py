@@ -33,6 +33,22 @@ class Flow:
     is_accepted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What a backend did.
+
+    Attributes:
+        removed: What was removed, one sentence each.
+        covered: Addresses that lead to the cluster's DNS while nobody says that he serves (see
+            ``nodecache.host.beat``); empty if the rules do not listen for that.
+        notes: What an operator should know, one sentence each.
+    """
+
+    removed: tuple[str, ...] = ()
+    covered: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 def flows(plan: NodePlan) -> tuple[Flow, ...]:
     """Returns what connection tracking is to leave alone, for each address.
 
@@ -53,13 +69,23 @@ def flows(plan: NodePlan) -> tuple[Flow, ...]:
 
 
 def addresses(plan: NodePlan, version: Version) -> tuple[str, ...]:
-    """Returns the plan's addresses of one family, in canonical form, each once.
+    """Returns the addresses that the rules are about, of one family, canonical, each once.
 
     Raises:
         NodeError: An address is none, or has a zone, which rules cannot express.
     """
+    unbound = _canonical(plan.unbound, version)
+    return tuple(each for each in _canonical(plan.addresses, version) if each not in unbound)
+
+
+def cluster_dns(plan: NodePlan, version: Version) -> tuple[str, ...]:
+    """Returns the plan's servers of the cluster's DNS as ``addresses`` does its addresses."""
+    return _canonical(plan.cluster_dns, version)
+
+
+def _canonical(literals: tuple[str, ...], version: Version) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    for literal in plan.addresses:
+    for literal in literals:
         try:
             address = ipaddress.ip_address(literal)
         except ValueError:
@@ -72,5 +98,5 @@ def addresses(plan: NodePlan, version: Version) -> tuple[str, ...]:
 
 
 def _refusal(literal: str) -> NodeError:
-    text = "name addresses without a zone in -localip, or say -setupiptables=false"
+    text = "name addresses without a zone in -localip and -fallback, or say -setupiptables=false"
     return NodeError(f"{literal!r} cannot be put into packet filter rules: {text}", "iptables")

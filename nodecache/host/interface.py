@@ -1,8 +1,9 @@
 """The interface that carries our addresses: put up, adopted, taken down.
 
 A dummy link of our own where the kernel can make one; else a link of that name that somebody else
-made, or ``lo``. Addresses that the node already has elsewhere are left where they are. Runs inside
-the one-shot tool, since pyroute2 needs asyncio's own loop.
+made, or ``lo``. Addresses that the node already has elsewhere are left where they are, but for
+those that went to ``lo`` before there was a link. Runs inside the one-shot tool, since pyroute2
+needs asyncio's own loop.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ipaddress import ip_address
 from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
 from nodecache.host.links import DUMMY, IpAddress, Link, Links, Standing, open_links
-from nodecache.host.watch import find_gaps, is_local
+from nodecache.host.looks import is_local
 
 _LOOPBACK = "lo"
 _LIMIT_S = 5.0
@@ -30,12 +31,10 @@ class InterfaceReport:
     """What was done.
 
     Attributes:
-        where: Name of the link that carries our addresses, or did.
         removed: What was removed, a phrase each.
         notes: What was put up, and what an operator should know; a sentence each.
     """
 
-    where: str
     removed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -49,12 +48,14 @@ class _Work:
     removed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def report(self, where: str) -> InterfaceReport:
-        return InterfaceReport(where, tuple(self.removed), tuple(self.notes))
+    def report(self) -> InterfaceReport:
+        return InterfaceReport(tuple(self.removed), tuple(self.notes))
 
 
 def ensure(plan: NodePlan) -> InterfaceReport:
     """Puts the interface up with all addresses; changes nothing that is as it should be.
+
+    What the plan no longer names leaves a dummy link, which is ours alone, and no other.
 
     Raises:
         NodeError: Kind "interface_add"; what could be done is done all the same.
@@ -81,11 +82,6 @@ def recede(plan: NodePlan) -> InterfaceReport:
         NodeError: Kind "interface_check".
     """
     return _run(plan, _recede, "interface_check")
-
-
-def is_complete(plan: NodePlan) -> bool:
-    """Whether all addresses are local and the link is not down; raises nothing."""
-    return not find_gaps(plan)
 
 
 def _run(
@@ -121,19 +117,43 @@ async def _ensure(work: _Work) -> InterfaceReport:
     if not link.is_up:
         await work.links.set_up(link)
         work.notes.append(f"interface {link.name} brought up")
-    elsewhere = await work.links.addresses()
+    everywhere = await work.links.addresses()
+    on_loopback = await _find_on_loopback(work, link, everywhere)
     errors, is_said = [], False
     for address in dict.fromkeys(map(ip_address, work.plan.addresses)):
-        standing = [found for found in elsewhere if found.address == address]
+        standing = [found for found in everywhere if found.address == address]
         try:
-            if await _ensure_address(work, link, address, standing) and why and not is_said:
-                work.notes.append(why)
+            if await _ensure_address(work, link, standing, on_loopback, address):
+                work.notes += [why] * bool(why and not is_said)
                 is_said = True
         except OSError as error:
             errors.append(_explain_address(link, address, error))
     if errors:
         raise NodeError("; ".join(filter(None, [*errors, why])), "interface_add")
-    return work.report(link.name)
+    if link.kind == DUMMY:
+        await _remove_strays(work, link, everywhere)
+    return work.report()
+
+
+async def _find_on_loopback(work: _Work, link: Link, everywhere: list[Standing]) -> list[Standing]:
+    """Returns our addresses that are on lo for want of the link that there is now."""
+    loopback = None if link.name == _LOOPBACK else await work.links.find(_LOOPBACK)
+    ours = set(map(ip_address, work.plan.addresses))
+    return [
+        found
+        for found in everywhere
+        if loopback and found.index == loopback.index and found.is_host and found.address in ours
+    ]
+
+
+async def _remove_strays(work: _Work, link: Link, everywhere: list[Standing]) -> None:
+    """Takes off our link what it carried for other flags, and nothing of the kernel's own."""
+    ours = set(map(ip_address, work.plan.addresses))
+    for found in everywhere:
+        is_kernels = found.address.version == 6 and found.address.is_link_local
+        is_stray = found.is_host and found.address not in ours and not is_kernels
+        if found.index == link.index and is_stray:
+            await _remove_address(work, link.name, found)
 
 
 async def _find_or_make(work: _Work) -> tuple[Link, str]:
@@ -183,15 +203,35 @@ def _without_driver(name: str) -> str:
 
 
 async def _ensure_address(
-    work: _Work, link: Link, address: IpAddress, standing: list[Standing]
+    work: _Work,
+    link: Link,
+    standing: list[Standing],
+    on_loopback: list[Standing],
+    address: IpAddress,
 ) -> bool:
     """Makes the node's own what is not; returns whether that took an addition to ``link``."""
     here = [found for found in standing if found.index == link.index]
-    if standing and is_local(str(address)):
-        if not here:
-            other = await work.links.name_of(standing[0].index)
-            work.notes.append(_elsewhere(address, other))
-        return False
+    provisional = [found for found in standing if found in on_loopback]
+    lasting = [found for found in standing if found not in provisional]
+    is_usable = is_local(str(address))
+    if not (lasting and is_usable):
+        try:
+            await _add(work, link, address, here)
+        except OSError as error:
+            if not (provisional and is_usable):
+                raise
+            text = f"{address} stays on {_LOOPBACK}: {_explain_address(link, address, error)}"
+            work.notes.append(text)
+            return False
+    elif not here:
+        other = await work.links.name_of(lasting[0].index)
+        work.notes.append(_elsewhere(address, other))
+    for found in provisional:
+        await _remove_address(work, _LOOPBACK, found)
+    return not (lasting and is_usable)
+
+
+async def _add(work: _Work, link: Link, address: IpAddress, here: list[Standing]) -> None:
     for useless in here:  # its uniqueness is in doubt, or it was added while the link was down
         await work.links.delete_address(useless)
     try:
@@ -202,7 +242,6 @@ async def _ensure_address(
     if not is_local(str(address)):
         raise OSError(errno.EADDRNOTAVAIL, "added, but not local")
     work.notes.append(f"address {address} added to {link.name}")
-    return True
 
 
 def _elsewhere(address: IpAddress, other: str) -> str:
@@ -233,7 +272,7 @@ async def _remove(work: _Work) -> InterfaceReport:
     if link is not None and link.kind == DUMMY:
         await work.links.delete(link)
         work.removed.append(f"interface {link.name}")
-        return work.report(link.name)
+        return work.report()
     return await _take_off(work, link, work.plan.addresses)
 
 
@@ -246,19 +285,19 @@ async def _take_off(work: _Work, link: Link | None, addresses: tuple[str, ...]) 
     """Takes addresses off a link, or off lo where there is none."""
     link = link or await work.links.find(_LOOPBACK)
     if link is None:
-        return work.report("")
+        return work.report()
     wanted = set(map(ip_address, addresses))
     for found in await work.links.addresses():
         if found.index == link.index and found.address in wanted and found.is_host:
-            await _remove_address(work, link, found)
-    return work.report(link.name)
+            await _remove_address(work, link.name, found)
+    return work.report()
 
 
-async def _remove_address(work: _Work, link: Link, found: Standing) -> None:
+async def _remove_address(work: _Work, link: str, found: Standing) -> None:
     try:
         await work.links.delete_address(found)
     except OSError as error:
         if error.errno not in _GONE:
             raise
     else:
-        work.removed.append(f"address {found.address} of {link.name}")
+        work.removed.append(f"address {found.address} of {link}")

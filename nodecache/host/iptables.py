@@ -4,27 +4,40 @@ A table changes in one transaction of iptables-restore: own chains are filled an
 is put in front of the others' rules unless it stands, and rules of node-cache are deleted with it.
 The legacy variant takes the xtables lock for that, never longer than the deadline; the nft variant
 takes none. Base chains that iptables itself makes stay when our rules go.
+
+What the kernel cannot do, or iptables cannot express, is left out and said: see ``_feasible``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodecache.config.node import Backend, NodePlan
 from nodecache.errors import NodeError
-from nodecache.host.chains import PREFIX, compose_install, compose_removal, is_complete
-from nodecache.host.flows import VERSIONS, Version, addresses
+from nodecache.host.chains import (
+    KUBE_CHAIN,
+    compose_install,
+    compose_removal,
+    is_complete,
+    is_service,
+    own_chains,
+)
+from nodecache.host.flows import VERSIONS, Installed, Version, addresses
+from nodecache.host.iptables_save import PrintedTable, parse_table
 from nodecache.host.leftovers import MARK
+from nodecache.host.own_rules import PREFIX, compose_trial, covered, endpoints, own_rules
 from nodecache.host.programs import Deadline, Finished, fault, find, run
-from nodecache.host.saved import SavedTable, parse_table
 
 VARIANTS = {Backend.IPTABLES_NFT: "nft", Backend.IPTABLES_LEGACY: "legacy"}
-# Accepted before untracked, tracked before dropped: no packet is in between during a change.
-INSTALL_ORDER = ("filter", "raw")
-REMOVE_ORDER = ("raw", "filter")
+# Accepted before untracked, tracked before dropped, and what raw leaves to nat finds it there: no
+# packet is in between during a change.
+INSTALL_ORDER = ("filter", "nat", "raw")
+REMOVE_ORDER = ("raw", "nat", "filter")
 
-_TRIAL = f"{PREFIX}TRIAL"
+_RULES_OF_FILTER = ("-A INPUT ", "-A OUTPUT ")
+_DROPS_OF_FILTER = (":INPUT DROP", ":OUTPUT DROP")
+_EMPTY_TRIAL = f"*raw\n:{PREFIX}TRIAL - [0:0]\n-X {PREFIX}TRIAL\nCOMMIT\n"
 _ATTEMPTS = 2
 _RESERVE_S = 0.5
 _NAMES = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
@@ -58,8 +71,8 @@ class Tool:
         path = find(f"{self._family()}-{action}")
         if path is None:
             return None
-        printed = run([path, "--version"], deadline)
-        is_nft = "nf_tables" in printed.stdout + printed.stderr
+        finished = run([path, "--version"], deadline)
+        is_nft = "nf_tables" in finished.stdout + finished.stderr
         return path if is_nft == (self.backend is Backend.IPTABLES_NFT) else None
 
     def has_table(self, table: str) -> bool:
@@ -75,21 +88,27 @@ class Tool:
         return "iptables" if self.version == 4 else "ip6tables"
 
 
-def install(plan: NodePlan, backend: Backend, deadline: Deadline) -> tuple[str, ...]:
-    """Makes our chains what the plan asks for, removes node-cache's rules; returns what went.
+def install(plan: NodePlan, backend: Backend, deadline: Deadline) -> Installed:
+    """Makes our chains what the plan asks for, removes node-cache's rules.
 
     Raises:
         NodeError: A family's programs are missing or failed. Each table is as it was or done.
     """
     removed: tuple[str, ...] = ()
+    covers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     for version in VERSIONS:
         tool = Tool(backend, version)
         if not addresses(plan, version):
             removed += _remove(plan, tool, deadline, has_known=False)
             continue
+        done, said = _feasible(plan, tool, deadline)
         for table in INSTALL_ORDER:
-            removed += _apply(plan, tool, table, deadline, is_wanted=True, has_known=True)
-    return removed
+            if own_rules(done, version, table) or tool.has_table(table):
+                removed += _apply(done, tool, table, deadline, is_wanted=True, has_known=True)
+        covers += covered(done, version)
+        notes += said
+    return Installed(removed, covers, notes)
 
 
 def remove(
@@ -118,6 +137,40 @@ def remove(
     return removed
 
 
+def admit(plan: NodePlan, backend: Backend, deadline: Deadline) -> tuple[str, ...]:
+    """Lets our DNS pass a filter that the variant keeps, removes all else; returns what went.
+
+    For rules that another backend keeps: none but its own can overrule a filter's drop.
+
+    Raises:
+        NodeError: Something was not done; all else was.
+    """
+    removed: tuple[str, ...] = ()
+    error: NodeError | None = None
+    for version in VERSIONS:
+        tool = Tool(backend, version)
+        try:
+            is_wanted = bool(addresses(plan, version)) and _find_filter(tool, deadline) is not None
+            if is_wanted:
+                removed += _apply(plan, tool, "filter", deadline, is_wanted=True, has_known=True)
+            removed += _remove(plan, tool, deadline, has_known=True, but_filter=is_wanted)
+        except NodeError as raised:
+            error = error or raised
+    if error is not None:
+        raise error
+    return removed
+
+
+def admits(plan: NodePlan, backend: Backend, deadline: Deadline) -> bool:
+    """Whether our DNS passes a filter that the variant keeps, if it keeps one. Raises NodeError."""
+    return all(
+        printed is None or is_complete(plan, version, "filter", printed)
+        for version in VERSIONS
+        if addresses(plan, version)
+        for printed in (_find_filter(Tool(backend, version), deadline),)
+    )
+
+
 def stands(plan: NodePlan, backend: Backend, deadline: Deadline) -> bool:
     """Whether every table holds our rules, each once, with one jump to each chain."""
     try:
@@ -137,13 +190,15 @@ def has_kube_chains(backend: Backend, deadline: Deadline) -> bool:
             path = tool.find("save", deadline) if tool.has_table(table) else None
             if path is None:
                 continue
-            printed = run([path, "-t", table], deadline, keep=lambda line: line.startswith(":KUBE"))
-            if any(line.startswith(marks) for line in printed.stdout.splitlines()):
+            finished = run(
+                [path, "-t", table], deadline, keep=lambda line: line.startswith(":KUBE")
+            )
+            if any(line.startswith(marks) for line in finished.stdout.splitlines()):
                 return True
     return False
 
 
-def probe(plan: NodePlan, backend: Backend, deadline: Deadline) -> str:
+def why_not(plan: NodePlan, backend: Backend, deadline: Deadline) -> str:
     """Returns why a variant cannot serve the plan, or "" if it can."""
     for version in VERSIONS:
         if not addresses(plan, version):
@@ -168,22 +223,110 @@ def _try_out(tool: Tool, deadline: Deadline) -> NodeError | None:
     """
     if tool.backend is not Backend.IPTABLES_NFT:
         return None
-    return _restore(tool, f"*raw\n:{_TRIAL} - [0:0]\n-X {_TRIAL}\nCOMMIT\n", deadline)
+    return _restore(tool, _EMPTY_TRIAL, deadline)
+
+
+def _feasible(plan: NodePlan, tool: Tool, deadline: Deadline) -> tuple[NodePlan, tuple[str, ...]]:
+    """Returns the plan as far as it can be done here, and a sentence on what cannot and why.
+
+    Raises:
+        NodeError: It cannot be found out, because the xtables lock is held.
+    """
+    if not plan.fails_over:
+        return plan, ()
+    if endpoints(plan, tool.version):
+        plan = _without_services(plan, tool.version, _read(plan, tool, "nat", deadline))
+    said: tuple[str, ...] = ()
+    if not endpoints(plan, tool.version):
+        local = addresses(plan, tool.version)[0]
+        text = "name endpoints with -fallback, or use nftables"
+        said = (f"iptables cannot lead {local} elsewhere while nobody serves: {text}",)
+    if not covered(plan, tool.version):
+        return replace(plan, fails_over=False), said
+    error = _try_fail_over(plan, tool, deadline)
+    if error is None:
+        return plan, said
+    if error.kind == "iptables_lock":
+        raise error
+    lacks = "xt_recent or xt_socket" + plan.is_tracked * " or zones of connection tracking"
+    text = f"use nftables, or a kernel that has them ({error})"
+    said = (f"nothing leads queries elsewhere while nobody serves for want of {lacks}: {text}",)
+    return replace(plan, fails_over=False), said
+
+
+def _without_services(plan: NodePlan, version: Version, nat: PrintedTable) -> NodePlan:
+    """Returns the plan without the Services that kube-proxy would have to lead on from there.
+
+    Its chains are not consulted for a flow that ours have led somewhere. IPVS comes later, so the
+    Services that it serves are as good as endpoints.
+    """
+    hosts = endpoints(plan, version)
+    return replace(plan, cluster_dns=tuple(host for host in hosts if not is_service(nat, host)))
+
+
+def _try_fail_over(plan: NodePlan, tool: Tool, deadline: Deadline) -> NodeError | None:
+    """Makes and deletes rules of each kind that fail-over needs, or returns why that cannot be."""
+    make, drop = compose_trial(plan, tool.version)
+    error = _restore(tool, make, deadline)
+    _restore(tool, drop, deadline)
+    return error
 
 
 def _is_standing(plan: NodePlan, tool: Tool, deadline: Deadline) -> bool:
-    return all(
-        tool.has_table(table)
-        and is_complete(plan, tool.version, table, _read(tool, table, deadline))
+    """Whether all rules are there, or at least those that this kernel can have."""
+    printed = {
+        table: _read(plan, tool, table, deadline)
         for table in INSTALL_ORDER
-    )
+        if own_rules(plan, tool.version, table) and tool.has_table(table)
+    }
+    if plan.fails_over and "nat" in printed:
+        plan = _without_services(plan, tool.version, printed["nat"])
+
+    def holds(wanted: NodePlan) -> bool:
+        return all(
+            is_complete(wanted, tool.version, table, printed[table])
+            if table in printed
+            else not own_rules(wanted, tool.version, table)
+            for table in INSTALL_ORDER
+        )
+
+    if not plan.fails_over or holds(plan):
+        return holds(plan)
+    plain = replace(plan, fails_over=False)
+    return holds(plain) and _feasible(plan, tool, deadline)[0] == plain
 
 
-def _remove(plan: NodePlan, tool: Tool, deadline: Deadline, has_known: bool) -> tuple[str, ...]:
-    """Removes from all tables of one family; does nothing where there can be nothing."""
+def _find_filter(tool: Tool, deadline: Deadline) -> PrintedTable | None:
+    """Returns what filters what the node receives or sends, None if that is nobody but us."""
+    path = tool.find("save", deadline) if tool.has_table("filter") else None
+    if path is None:
+        return None
+    finished = run([path, "-t", "filter"], deadline, keep=_is_of_filter)
+    if not finished.is_good or all(map(_is_ours, finished.stdout.splitlines())):
+        return None
+    return parse_table(finished.stdout)
+
+
+def _is_of_filter(line: str) -> bool:
+    return line.startswith((*_RULES_OF_FILTER, *_DROPS_OF_FILTER)) or _is_ours(line)
+
+
+def _remove(
+    plan: NodePlan, tool: Tool, deadline: Deadline, has_known: bool, but_filter: bool = False
+) -> tuple[str, ...]:
+    """Removes from all tables of one family; does nothing where there can be nothing.
+
+    Where raw and filter have no chain of ours, nat has none: to read the thousands of rules that
+    kube-proxy has there takes the nft variant seconds.
+    """
+    order = [table for table in REMOVE_ORDER if table != "filter" or not but_filter]
+    tables = [table for table in order if tool.has_table(table)]
+    if not tables or tool.find("save", deadline) is None:
+        return ()
+    others = [_read(plan, tool, table, deadline, False) for table in tables if table != "nat"]
     removed: tuple[str, ...] = ()
-    for table in REMOVE_ORDER:
-        if tool.has_table(table) and tool.find("save", deadline) is not None:
+    for table in tables:
+        if table != "nat" or any(map(own_chains, others)):
             removed += _apply(plan, tool, table, deadline, is_wanted=False, has_known=has_known)
     return removed
 
@@ -197,11 +340,11 @@ def _apply(
     fails the whole transaction.
     """
     for attempt in range(_ATTEMPTS):
-        saved = _read(tool, table, deadline, is_wanted)
+        printed = _read(plan, tool, table, deadline, is_wanted)
         if is_wanted:
-            change = compose_install(plan, tool.version, table, saved)
+            change = compose_install(plan, tool.version, table, printed)
         else:
-            change = compose_removal(plan, tool.version, table, saved, has_known)
+            change = compose_removal(plan, tool.version, table, printed, has_known)
         if not change.script:
             return ()
         error = _restore(tool, change.script, deadline)
@@ -212,12 +355,19 @@ def _apply(
     raise AssertionError("unreachable")
 
 
-def _read(tool: Tool, table: str, deadline: Deadline, is_wanted: bool = True) -> SavedTable:
-    """Returns what a table holds of ours and of node-cache's.
+def _read(
+    plan: NodePlan, tool: Tool, table: str, deadline: Deadline, is_wanted: bool = True
+) -> PrintedTable:
+    """Returns what a table holds of ours, of node-cache's, and of kube-proxy's what matters to us.
 
     A variant that the kernel does not know holds nothing; where rules are wanted that is an error.
     """
-    finished = run([_program(tool, "save", deadline), "-t", table], deadline, keep=_is_ours)
+    services = tuple(f"-A {KUBE_CHAIN} -d {host}/" for host in endpoints(plan, tool.version))
+
+    def counts(line: str) -> bool:
+        return _is_ours(line) or line.endswith(f"-j {KUBE_CHAIN}") or line.startswith(services)
+
+    finished = run([_program(tool, "save", deadline), "-t", table], deadline, keep=counts)
     if not finished.is_good and (is_wanted or not _is_unknown_to_kernel(finished)):
         raise fault(finished)
     return parse_table(finished.stdout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nodecache.config.node import NodePlan
 from nodecache.host.flows import Flow, Version, addresses, flows
-from nodecache.host.saved import SavedRule, SavedTable, parse_rule
+from nodecache.host.iptables_save import PrintedRule, PrintedTable, parse_rule
 
 MARK = "NodeLocal DNS Cache: "
 
@@ -38,13 +38,13 @@ def compose_rule(
     )
 
 
-def known_rules(plan: NodePlan, version: Version, table: str) -> frozenset[SavedRule]:
+def known_rules(plan: NodePlan, version: Version, table: str) -> frozenset[PrintedRule]:
     """Returns the rules that node-cache would make for the plan's addresses of one family.
 
     Args:
         plan: Whose addresses and ports count.
         version: 4 or 6.
-        table: "raw" or "filter".
+        table: "raw" or "filter"; it has none elsewhere.
     """
     lines = []
     for address in addresses(plan, version):
@@ -52,13 +52,15 @@ def known_rules(plan: NodePlan, version: Version, table: str) -> frozenset[Saved
             if table == "raw":
                 chain, comment = _RAW_CHAINS[flow.hook], f"{MARK}skip conntrack"
                 lines.append(compose_rule(chain, flow, address, "NOTRACK", comment))
-            elif flow.is_accepted:
+            elif table == "filter" and flow.is_accepted:
                 chain, comment = _FILTER_CHAINS[flow.hook], f"{MARK}allow DNS traffic"
                 lines.append(compose_rule(chain, flow, address, "ACCEPT", comment))
     return frozenset(rule for rule in map(parse_rule, lines) if rule is not None)
 
 
-def find_leftovers(plan: NodePlan, version: Version, table: str, saved: SavedTable) -> list[str]:
+def find_leftovers(
+    plan: NodePlan, version: Version, table: str, printed: PrintedTable
+) -> list[str]:
     """Returns the lines of node-cache's rules in a table, each as often as it stands there."""
     known = known_rules(plan, version, table)
-    return [line for rule, line in saved.rules if rule in known]
+    return [line for rule, line in printed.rules if rule in known]

@@ -49,8 +49,9 @@ class Report:
         error: What is wrong and the next step; "" if ``ok``.
         notes: What else an operator should know, a sentence each.
         removed: What was removed, a phrase each.
-        backend: Who keeps the rules now; "" if unknown or nobody.
-        where: The link that carries the addresses; "" if unknown.
+        covered: Addresses that the rules lead to the cluster's DNS while nobody says that he
+            serves; empty if they do not listen for that.
+        fallen_back: Packets for which they did so since they were made; -1 if unknown.
     """
 
     ok: bool
@@ -58,8 +59,8 @@ class Report:
     error: str = ""
     notes: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    backend: str = ""
-    where: str = ""
+    covered: tuple[str, ...] = ()
+    fallen_back: int = -1
 
 
 def tool_command(action: str, plan: NodePlan) -> list[str]:
@@ -95,11 +96,15 @@ def parse_report(action: str, output: bytes) -> Report | None:
         return None
     if not isinstance(found, dict) or found.keys() != {row.name for row in fields(Report)}:
         return None
-    is_ok, notes, removed = (found.pop(name) for name in ("ok", "notes", "removed"))
-    if not isinstance(is_ok, bool) or not all(map(_is_texts, (notes, removed, [*found.values()]))):
+    is_ok, fallen_back = found.pop("ok"), found.pop("fallen_back")
+    lists = {name: found.pop(name) for name in ("notes", "removed", "covered")}
+    if not isinstance(is_ok, bool) or type(fallen_back) is not int:
+        return None
+    if not all(map(_is_texts, (*lists.values(), [*found.values()]))):
         return None
     kind = found.pop("kind") or ("" if is_ok else _kind(action))
-    return Report(is_ok, kind, notes=tuple(notes), removed=tuple(removed), **found)
+    found |= {name: tuple(texts) for name, texts in lists.items()}
+    return Report(is_ok, kind, fallen_back=fallen_back, **found)
 
 
 def _is_texts(found: object) -> bool:

@@ -8,18 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import cast
 
 from nodecache.config.model import Address, Transport, Upstream
-from nodecache.engine.forwarder import Forwarder
-from nodecache.engine.upstream import Connection, State
-from nodecache.net.dialling import connect, sockaddr
-from nodecache.net.tls import checked_name, make_client_context
+from nodecache.net.dial import connect, sockaddr
+from nodecache.net.tls import checked_name, error_text, make_client_context
+from nodecache.upstreams.connection import Connection, State
+from nodecache.upstreams.forwarder import Forwarder
+from nodecache.upstreams.wording import ENDED, broken, no_connection
 
 log = logging.getLogger(__name__)
 
@@ -29,25 +32,25 @@ USER_TIMEOUT_MS = 2000  # octets that the peer's kernel does not acknowledge for
 KEEPALIVE_IDLE_S = 2  # so that the death of an idle connection is found before its next query
 KEEPALIVE_INTERVAL_S = 1
 KEEPALIVE_PROBES = 3
-TIMER_SLACK_S = 0.001  # event loops round to milliseconds, some of them down
 SECONDS_BETWEEN_WARNINGS = 30.0  # for each upstream
 
 # Write buffers need no bound of their own: a connection has at most 16 pending queries.
 
 
 class UpstreamShell:
-    """All sockets towards upstreams, and the one timer.
+    """All sockets towards upstreams.
 
     Args:
         forwarder: The engine.
         loop: asyncio's or uvloop's.
-        after: Called after each event that the forwarder was told.
+        after: Called after each event that the forwarder was told; it has ``flush`` called.
     """
 
     def __init__(
         self, forwarder: Forwarder, loop: asyncio.AbstractEventLoop, after: Callable[[], None]
     ) -> None:
         self.forwarder = forwarder
+        self._outbox = forwarder.outbox
         self._loop = loop
         self._after = after
         self._transports: dict[Connection, asyncio.Transport] = {}
@@ -55,30 +58,26 @@ class UpstreamShell:
         self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._contexts: dict[Upstream, asyncio.Task[ssl.SSLContext]] = {}
         self._warnings: dict[Address, tuple[float, int]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = inf
         self._is_flushing = False
         self._is_closed = False
 
     def flush(self) -> None:
-        """Carries out the outbox and arms the timer; cheap when there is nothing to do."""
+        """Does what the forwarder has to be done; cheap when there is nothing."""
         if self._is_flushing or self._is_closed:
             return
-        outbox = self.forwarder.outbox
-        if outbox.to_write or outbox.to_open or outbox.to_close:
-            self._is_flushing = True
-            try:
-                # Carrying out an action may bring the next: a socket that cannot be opened.
-                while outbox.to_write or outbox.to_open or outbox.to_close:
-                    self._carry_out()
-            finally:
-                self._is_flushing = False
-        due = self.forwarder.next_timer()
-        if due is not None and due < self._timer_at:
-            self._arm(due)
+        outbox = self._outbox
+        if not (outbox.to_write or outbox.to_open or outbox.to_close):
+            return
+        self._is_flushing = True
+        try:
+            # Carrying out an action may bring the next: a socket that cannot be opened.
+            while outbox.to_write or outbox.to_open or outbox.to_close:
+                self._carry_out()
+        finally:
+            self._is_flushing = False
 
     def _carry_out(self) -> None:
-        outbox = self.forwarder.outbox
+        outbox = self._outbox
         opens, outbox.to_open = outbox.to_open, []
         writes, outbox.to_write = outbox.to_write, []
         closes, outbox.to_close = outbox.to_close, []
@@ -104,10 +103,10 @@ class UpstreamShell:
         self._sockets[connection] = sock
         try:
             sock.connect(sockaddr(connection.upstream.address))
+            connection.locate = partial(_own_end, sock)
             sock.send(connection.take_out())
             self._loop.add_reader(sock.fileno(), self._read_datagrams, connection, sock)
         except OSError as error:
-            self._close(connection)
             self._lost(connection, error)
 
     def _close(self, connection: Connection) -> None:
@@ -177,14 +176,16 @@ class UpstreamShell:
             transport.abort()
             return
         self._transports[connection] = transport
+        # Asked for now: once it has ended, nobody knows any more.
+        connection.locate = partial(_place, transport.get_extra_info("sockname"))
         log.debug("upstream %s: a connection is open", connection.upstream.address)
         self.forwarder.connected(connection, monotonic())
-        self._told()
+        self._after()
 
     def received(self, connection: Connection, octets: bytes) -> None:
         """Hands octets to the forwarder."""
         self.forwarder.received(connection, octets, monotonic())
-        self._told()
+        self._after()
 
     def stream_lost(self, connection: Connection, error: Exception | None) -> None:
         """Takes note that a stream ended."""
@@ -203,28 +204,25 @@ class UpstreamShell:
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:  # an ICMP message, "connection refused"
-            self._close(connection)
             self._lost(connection, error)
             return
-        self._told()
+        self._after()
 
     # Events.
 
     def _lost(self, connection: Connection, error: Exception | None) -> None:
         if connection.state is State.CLOSED or self._is_closed:
             return
+        connection.error = _error_text(connection, error)
+        if not connection.pool.is_stream:
+            self._close(connection)
         is_unopened = connection.state is State.CONNECTING or not connection.pool.is_stream
         if is_unopened and error is not None:
             self._warn(connection.upstream, error)
         if connection.pool.is_stream:
             log.debug("upstream %s: a connection ended: %s", connection.upstream.address, error)
         self.forwarder.closed(connection, monotonic())
-        self._told()
-
-    def _told(self) -> None:
-        """Lets replies go out before anything else is done."""
         self._after()
-        self.flush()
 
     def _warn(self, upstream: Upstream, error: Exception) -> None:
         """Logs why a connection cannot be opened: once in a while for each upstream."""
@@ -238,26 +236,9 @@ class UpstreamShell:
         kind = upstream.transport.value
         log.warning("upstream %s cannot be reached over %s: %s%s", address, kind, error, more)
 
-    # The timer.
-
-    def _arm(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        delay_s = max(0.0, due - monotonic()) + TIMER_SLACK_S
-        self._timer = self._loop.call_later(delay_s, self._fire)
-
-    def _fire(self) -> None:
-        self._timer = None
-        self._timer_at = inf
-        self.forwarder.timer(monotonic())
-        self._told()
-
     async def close(self) -> None:
         """Closes all sockets. Exchanges under way are not ended: their owner goes as well."""
         self._is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         dials = list(self._dials.values())
         for connection in [*self._dials, *self._transports, *self._sockets]:
             self._close(connection)
@@ -322,3 +303,29 @@ def _open_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _own_end(sock: socket.socket) -> str:
+    """Returns a socket's own address and port as text, "" when it is closed."""
+    try:
+        return _place(sock.getsockname())
+    except OSError:
+        return ""
+
+
+def _place(name: tuple[str, int] | tuple[str, int, int, int] | None) -> str:
+    return str(Address(name[0], name[1])) if name else ""
+
+
+def _error_text(connection: Connection, error: Exception | None) -> str:
+    """Returns why a connection ended, or cannot be opened, as Go would say it."""
+    upstream, local = connection.upstream, connection.local
+    if error is None:
+        return ENDED
+    if isinstance(error, ssl.SSLError):
+        return error_text(error, upstream)
+    number = error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(number).lower() if number else str(error)
+    if not local:
+        return no_connection(upstream, reason, "connect" if number else "")
+    return broken(upstream, local, reason, "read" if number else "")

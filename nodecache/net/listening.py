@@ -5,6 +5,7 @@ Names say what a socket is for: "udp 169.254.20.10:53", "tcp [fd00::a]:53", "htt
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Collection, Mapping
 
@@ -49,6 +50,11 @@ class ListeningSockets:
     def all(self) -> Mapping[str, socket.socket]:
         """Every socket in use, by name."""
         return self._kept
+
+    @property
+    def inodes(self) -> frozenset[int]:
+        """What tells our sockets from others', whoever holds a duplicate."""
+        return frozenset(os.fstat(sock.fileno()).st_ino for sock in self._kept.values())
 
     def udp(self, address: Address) -> socket.socket:
         """Returns a bound, non-blocking UDP socket. Raises SocketError."""

@@ -25,17 +25,16 @@ import sys
 from collections.abc import Sequence
 
 from nodecache.config.model import Address
+from nodecache.errors import SocketError
+from nodecache.net.pktinfo import CONTROL_OCTETS, interface_span
 
 SLOTS = 64
-# What stubs send fits in 512 octets; longer datagrams are cut here and refused as broken. An odd
-# number of cache lines, so that the slots do not compete for the same ones.
+# What stubs send fits in 512 octets; longer datagrams are cut here, and refused as broken
+# unless only octets behind the message were lost. An odd number of cache lines, so that the
+# slots do not compete for the same ones.
 SLOT_OCTETS = 2112
 _PEER_OCTETS = 128
 _CONTROL_AT = 32
-_CONTROL_OCTETS = {socket.AF_INET: 32, socket.AF_INET6: 40}
-# struct in_pktinfo and in6_pktinfo behind the 16 octets of struct cmsghdr: the interface's index.
-INTERFACE_IN_PKTINFO = {socket.AF_INET: 0, socket.AF_INET6: 16}
-_PKTINFO_AT = _CONTROL_AT + 16
 _ADDRESS_OCTETS = {socket.AF_INET: 16, socket.AF_INET6: 28}
 _IOVEC = struct.Struct("@PN")
 # Where the octets of a bytes object begin: CPython's header, less the final NUL it counts in.
@@ -72,7 +71,7 @@ _LENGTHS = tuple(
 
 
 def is_available() -> bool:
-    """Whether this platform and interpreter can do it; a plain loop does the same otherwise."""
+    """Whether this interpreter keeps octets where ``seal`` looks for them, on this system."""
     sample = b"nodecache"
     return (
         sys.platform == "linux"
@@ -121,12 +120,18 @@ class Batch:
 
         Args:
             sock: Non-blocking UDP socket; the caller keeps it open.
-            keeps_destination: The socket is bound to a wildcard and has IP_PKTINFO or
-                IPV6_RECVPKTINFO set: replies leave from the address that was asked.
+            keeps_destination: The socket had ``pktinfo.keep_destination``: replies leave from
+                the address that was asked.
+
+        Raises:
+            SocketError: It cannot be done here.
         """
+        if not is_available():
+            raise SocketError("UDP is served by CPython on Linux only; run nodecache there")
         self._fd = sock.fileno()
         self._family = sock.family
-        self._control = _CONTROL_OCTETS[sock.family] if keeps_destination else 0
+        self._control = CONTROL_OCTETS[sock.family] if keeps_destination else 0
+        self._interface_octets = [_CONTROL_AT + at for at in interface_span(sock.family)]
         address_octets = _ADDRESS_OCTETS[sock.family]
         self._peer_octets = _CONTROL_AT + self._control if self._control else address_octets
         self.octets, octets_at = _memory(SLOTS * SLOT_OCTETS)
@@ -191,9 +196,7 @@ class Batch:
         return ()
 
     def _forget_interfaces(self, count: int) -> None:
-        # Replies leave by the routing table (as CoreDNS's do), not by where the query came in.
-        start = _PKTINFO_AT + INTERFACE_IN_PKTINFO[self._family]
-        for at in range(start, start + 4):
+        for at in self._interface_octets:
             self._peers[at : count * _PEER_OCTETS : _PEER_OCTETS] = bytes(count)
 
     def send(self, first: int, count: int) -> int:

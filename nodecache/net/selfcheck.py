@@ -12,15 +12,12 @@ import random
 from collections.abc import Sequence
 
 from nodecache.config.model import Address
-from nodecache.net.dialling import ask
+from nodecache.config.node import SELF_CHECK_SOURCES
+from nodecache.net.dial import ask
+from nodecache.wire.const import HEADER, HEADER_OCTETS, OPCODE_SELF_CHECK, QR, RCODE_MASK
+from nodecache.wire.numbers import REFUSED
 
-# Unassigned (RFC 1035 section 4.1.1, IANA's registry ends at 6), so no stub resolver sends it.
-_OPCODE = 15
 _MARK_OCTETS = 16
-_HEADER_OCTETS = 12
-_QR = 0x80
-# What the keeper says while we do not answer; we never say it to a probe.
-_RCODE, _REFUSED = 0x0F, 5
 # Of more addresses, each call asks some at random: two sockets for each must not use them up.
 _MOST_ADDRESSES = 32
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # not bound to
@@ -34,7 +31,7 @@ def make_probe() -> bytes:
     A header with opcode 15, nothing counted in it, and 16 random octets behind. Whoever answers
     can tell it from all other messages by comparing what follows the ID.
     """
-    return bytes([0, 0, _OPCODE << 3]) + bytes(_HEADER_OCTETS - 3) + os.urandom(_MARK_OCTETS)
+    return HEADER.pack(0, OPCODE_SELF_CHECK, 0, 0, 0, 0) + os.urandom(_MARK_OCTETS)
 
 
 async def ask_ourselves(addresses: Sequence[Address], probe: bytes, timeout_s: float) -> list[str]:
@@ -68,7 +65,9 @@ async def _complaint(address: Address, transport: str, probe: bytes, timeout_s: 
     query = os.urandom(2) + probe[2:]
     try:
         async with asyncio.timeout(timeout_s):
-            await ask(Address(host, address.port), transport.lower(), query, _answers)
+            # From anywhere else the rules may lead to somebody who answers in our place.
+            source = None if "%" in host else SELF_CHECK_SOURCES
+            await ask(Address(host, address.port), transport.lower(), query, _answers, source)
     except TimeoutError:
         reason = f"no answer within {timeout_s:g} s"
     except OSError as error:
@@ -79,6 +78,8 @@ async def _complaint(address: Address, transport: str, probe: bytes, timeout_s: 
 
 
 def _answers(query: bytes, reply: bytes) -> bool:
-    if len(reply) < _HEADER_OCTETS or reply[:2] != query[:2]:
+    if len(reply) < HEADER_OCTETS or reply[:2] != query[:2]:
         return False
-    return bool(reply[2] & _QR) and reply[3] & _RCODE != _REFUSED
+    flags = reply[2] << 8 | reply[3]
+    # REFUSED is what the keeper says while we do not answer; we never say it to a probe.
+    return bool(flags & QR) and flags & RCODE_MASK != REFUSED

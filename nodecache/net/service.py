@@ -13,24 +13,12 @@ from collections.abc import Sequence
 
 from nodecache.config.model import Address, Name
 from nodecache.config.names import parse_name
-from nodecache.net.dialling import ask
-from nodecache.wire.const import (
-    CLASS_IN,
-    HEADER_OCTETS,
-    NOERROR,
-    RCODE_MASK,
-    RD,
-    TC,
-    TYPE_A,
-    TYPE_AAAA,
-    TYPE_AND_CLASS,
-)
-from nodecache.wire.reply import compose_upstream_query
-from nodecache.wire.response import matches_question
-from nodecache.wire.rrs import RR, read_contents
+from nodecache.net.dial import ask_for
+from nodecache.wire.const import RCODE_MASK, TC, TYPE_AND_CLASS
+from nodecache.wire.numbers import CLASS_IN, NOERROR, TYPE_A, TYPE_AAAA
+from nodecache.wire.rrs import read_contents
 
 _MAX_SERVERS = 16
-_ADDRESS_OCTETS = {TYPE_A: 4, TYPE_AAAA: 16}
 
 
 async def find_service(
@@ -98,9 +86,8 @@ async def _find_at(server: Address, transport: str, qname: bytes, control: bytes
 
 
 async def _look_up(server: Address, transport: str, qname: bytes, qtype: int) -> str | None:
-    question = qname + TYPE_AND_CLASS.pack(qtype, CLASS_IN)
-    query = secrets.token_bytes(2) + compose_upstream_query(question, RD, dnssec_ok=False)
-    return read_address(await ask(server, transport, query, _belongs), question)
+    response = await ask_for(server, transport, qname, qtype)
+    return read_address(response, qname + TYPE_AND_CLASS.pack(qtype, CLASS_IN))
 
 
 def read_address(response: bytes, question: bytes) -> str | None:
@@ -112,23 +99,9 @@ def read_address(response: bytes, question: bytes) -> str | None:
     if contents is None or contents.flags & (RCODE_MASK | TC) != NOERROR:
         return None
     qtype, _ = TYPE_AND_CLASS.unpack(question[-4:])
-    found = [rr for rr in contents.answer if _answers(rr, question, qtype)]
+    found = [rr for rr in contents.answers_of(qtype) if rr.owner.lower() == question[:-4]]
     if len(found) != 1:
         return None
     address = ipaddress.ip_address(found[0].rdata)
     odd = address.is_loopback or address.is_link_local
     return None if odd or address.is_multicast or address.is_unspecified else str(address)
-
-
-def _answers(rr: RR, question: bytes, qtype: int) -> bool:
-    return (
-        rr.rtype == qtype
-        and rr.rclass == CLASS_IN
-        and rr.owner.lower() == question[:-4]
-        and len(rr.rdata) == _ADDRESS_OCTETS.get(qtype)
-    )
-
-
-def _belongs(query: bytes, response: bytes) -> bool:
-    question = query[HEADER_OCTETS : query.index(b"\0", HEADER_OCTETS) + 5]
-    return response[:2] == query[:2] and matches_question(response, question)

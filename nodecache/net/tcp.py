@@ -1,7 +1,7 @@
 """The TCP listener: accepts connections, and bounds how many there are.
 
-What happens on one connection is in net/stream.py. Connections are accepted here, not by the
-loop's own server: asyncio and uvloop log a traceback for each accept(2) without descriptors,
+What happens on one of them is in net/stream.py and net/connection.py. They are accepted here, not
+by the loop's own server: asyncio and uvloop log a traceback for each accept(2) without descriptors,
 libuv throws the waiting clients out, and neither lets us decide who goes when all is full.
 """
 
@@ -11,15 +11,16 @@ import asyncio
 import errno
 import functools
 import socket
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 
 from nodecache.config.model import Address
 from nodecache.counters import Counters
-from nodecache.engine.listener import Answers, Listener
-from nodecache.net.stream import Connection, TcpBounds
+from nodecache.net.connection import ClientConnection
+from nodecache.net.stream import Overdue, TcpBounds
+from nodecache.resolve.listener import Answers, Listener
 
 # Connections accepted before the loop's other work gets its turn.
 _ACCEPTS_PER_TURN = 16
@@ -87,7 +88,7 @@ class TcpServer:
         self.is_draining = False
         self._sock = sock
         # In order of the last octet received: the longest silent one is the first.
-        self._connections: OrderedDict[Connection, None] = OrderedDict()
+        self._connections: OrderedDict[ClientConnection, None] = OrderedDict()
         self._per_client: dict[str, int] = {}
         self._adoptions: set[asyncio.Task[object]] = set()
         self._is_accepting = False
@@ -104,12 +105,17 @@ class TcpServer:
     def start(self) -> None:
         """Begins to accept connections."""
         self._start_accepting()
-        self._sweep_timer = self.loop.call_later(self.bounds.sweep_s, self._sweep)
+        self._sweep_timer = self.loop.call_later(self.bounds.sweep_s, self._on_timer)
 
     def pause(self) -> None:
         """Leaves those who wait to be accepted to whoever has the socket, too."""
         self.is_draining = True
         self._stop_accepting()
+
+    def accept_waiting(self) -> None:
+        """Accepts who waits for it; for an end without a successor."""
+        if self._is_accepting:
+            self._accept()
 
     async def close(self, grace_s: float) -> None:
         """Stops accepting, and closes each connection once its client has what it asked for.
@@ -123,45 +129,45 @@ class TcpServer:
             grace_s: Seconds after which connections with unanswered queries are aborted.
         """
         self.pause()
-        now = time.monotonic()
+        now = monotonic()
         never_quiet_at, give_up_at = now + _NEVER_QUIET_S, now + grace_s
         while self._connections and now < give_up_at:
-            self._close_quiet(now - _QUIET_S if now < never_quiet_at else now)
+            self._close_quiet(now - _QUIET_S if now < never_quiet_at else now, now)
             await self._wait_until_gone(_QUIET_S / 4)
-            now = time.monotonic()
+            now = monotonic()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         for connection in list(self._connections):
             if not connection.is_closing:
-                connection.abort("tcp_shutdown")
+                connection.abort("tcp_shutdown", now)
         await self._wait_until_gone(_ABORT_S)
 
-    def _close_quiet(self, before: float) -> None:
+    def _close_quiet(self, before: float, now: float) -> None:
         """Closes idle connections that have been silent since ``before``."""
         for connection in list(self._connections):
-            if connection.is_idle and connection.active_at <= before:
-                connection.close()
+            if connection.is_idle and connection.stream.active_at <= before:
+                connection.close(now)
 
     async def _wait_until_gone(self, seconds: float) -> None:
         if self._connections:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._all_gone.wait(), seconds)
 
-    def touch(self, connection: Connection) -> None:
+    def touch(self, connection: ClientConnection) -> None:
         """Notes that ``connection`` received something just now."""
         if connection in self._connections:
             self._connections.move_to_end(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: ClientConnection) -> None:
         """Takes ``connection`` out of the count; harmless if it is out already."""
         if connection not in self._connections:
             return
         del self._connections[connection]
-        left = self._per_client[connection.client] - 1
+        left = self._per_client[connection.address.host] - 1
         if left:
-            self._per_client[connection.client] = left
+            self._per_client[connection.address.host] = left
         else:
-            del self._per_client[connection.client]
+            del self._per_client[connection.address.host]
         if self.is_draining and not self._connections:
             self._all_gone.set()
 
@@ -176,6 +182,7 @@ class TcpServer:
             self.loop.remove_reader(self._sock.fileno())
 
     def _accept(self) -> None:
+        now = monotonic()
         for taken in range(_ACCEPTS_PER_TURN):
             try:
                 sock, address = self._sock.accept()
@@ -185,33 +192,33 @@ class TcpServer:
                 if error.errno in _DIED_IN_QUEUE:
                     continue
                 if not taken:
-                    self._pause_accepting()
+                    self._pause_accepting(now)
                 # Else nobody may be waiting: Linux wants a free descriptor before it looks.
                 return
-            self._admit(sock, Address(address[0], address[1]))
+            self._admit(sock, Address(address[0], address[1]), now)
 
-    def _pause_accepting(self) -> None:
+    def _pause_accepting(self, now: float) -> None:
         """Stops for a moment for want of descriptors; the longest idle connection makes room.
 
         The socket stays readable, so that going on at once would spin.
         """
         self._stop_accepting()
-        self._evict("tcp_accept_failed")
+        self._evict("tcp_accept_failed", now)
         self.loop.call_later(_ACCEPT_RETRY_S, self._start_accepting)
 
-    def _admit(self, sock: socket.socket, address: Address) -> None:
+    def _admit(self, sock: socket.socket, address: Address, now: float) -> None:
         """Adopts an accepted connection, or closes it if there is no room."""
         bounds, client = self.bounds, address.host
         has_room = True
         if self._per_client.get(client, 0) >= bounds.connections_per_client:
-            has_room = self._evict("tcp_client_limit", client)
+            has_room = self._evict("tcp_client_limit", now, client)
         elif len(self._connections) >= bounds.connections:
-            has_room = self._evict("tcp_connection_limit")
+            has_room = self._evict("tcp_connection_limit", now)
         if not has_room:
             sock.close()
             return
         sock.setblocking(False)
-        connection = Connection(self, sock, address, time.monotonic())
+        connection = ClientConnection(self, sock, address, now)
         self._connections[connection] = None
         self._per_client[client] = self._per_client.get(client, 0) + 1
         adoption = self.loop.create_task(
@@ -220,42 +227,44 @@ class TcpServer:
         self._adoptions.add(adoption)
         adoption.add_done_callback(functools.partial(self._adopted, connection))
 
-    def _adopted(self, connection: Connection, adoption: asyncio.Task[object]) -> None:
+    def _adopted(self, connection: ClientConnection, adoption: asyncio.Task[object]) -> None:
         self._adoptions.discard(adoption)
         if adoption.cancelled() or adoption.exception() is not None:
             self.counters.count_drop("tcp_accept_failed")
             self.forget(connection)
             connection.sock.close()
 
-    def _evict(self, reason: str, client: str | None = None) -> bool:
+    def _evict(self, reason: str, now: float, client: str | None = None) -> bool:
         """Closes the longest silent idle connection, of ``client`` if given.
 
         Counts ``reason`` for it, or for the newcomer if none is idle: then it returns False.
         """
         self.counters.count_drop(reason)
         for connection in self._connections:
-            if connection.is_idle and client in (None, connection.client):
-                connection.close()
+            if connection.is_idle and client in (None, connection.address.host):
+                connection.close(now)
                 self.forget(connection)
                 return True
         return False
 
-    def _sweep(self) -> None:
+    def _on_timer(self) -> None:
+        self.sweep(monotonic())
+        self._sweep_timer = self.loop.call_later(self.bounds.sweep_s, self._on_timer)
+
+    def sweep(self, now: float) -> None:
         """Closes every connection whose time is over; one timer instead of one for each."""
-        now = time.monotonic()
         unsent = 0
         for connection in list(self._connections):
             connection.check(now)
             unsent += connection.unsent_octets
             if unsent > self.bounds.unsent_octets_in_all:
                 unsent -= connection.unsent_octets
-                connection.abort("tcp_slow_client")
-        self._sweep_timer = self.loop.call_later(self.bounds.sweep_s, self._sweep)
+                connection.abort(Overdue.CLIENT.value, now)
 
 
-def _locate(client: Connection) -> Address:
+def _locate(client: ClientConnection) -> Address:
     return client.address
 
 
-def _deliver(client: Connection, reply: bytes) -> None:
+def _deliver(client: ClientConnection, reply: bytes) -> None:
     client.deliver(reply)

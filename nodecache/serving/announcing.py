@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from nodecache import __version__
 from nodecache.config.model import Address, Config, ServerBlock
-from nodecache.serving.listeners import Server
+from nodecache.directives.lazy import Place
+from nodecache.directives.table import plugins_of
+from nodecache.serving.server import Server
 
 logger = logging.getLogger("nodecache")
 
@@ -42,17 +44,12 @@ def describe(block: ServerBlock) -> str:
     """Returns "zones -> who answers" of a server block, for people."""
     zones = " ".join(zone.text for zone in block.zones)
     answering = [*_local_directives(block), *_upstreams(block)]
-    return f"{zones} -> {', '.join(answering) or 'nobody: queries are refused'}"
+    return f"{zones} -> {', '.join(answering) or 'nobody'}"
 
 
 def _local_directives(block: ServerBlock) -> Iterable[str]:
-    named = {
-        "rewrite": block.rewrites,
-        "template": block.templates,
-        "hosts": block.hosts,
-        "whoami": block.is_whoami,
-    }
-    return (name for name, is_there in named.items() if is_there)
+    answering = plugins_of(block, Place.REWRITES, Place.ANSWERS, Place.ANSWERS_LAST)
+    return (plugin.name for plugin in answering)
 
 
 def _upstreams(block: ServerBlock) -> list[str]:

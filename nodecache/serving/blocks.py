@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from nodecache.cache.carry import carry_over
+from nodecache.cache.carry_over import carry_over
 from nodecache.cache.store import Budget, MessageCache
-from nodecache.config.model import ROOT, Config, NxdomainScope, ServerBlock, Upstream
+from nodecache.config.model import (
+    ROOT,
+    Config,
+    ForwardPolicy,
+    NamedUpstream,
+    NxdomainScope,
+    ServerBlock,
+)
 from nodecache.counters import Counters
-from nodecache.engine.block import BlockState
-from nodecache.engine.local import Chain
-from nodecache.serving.directives import build_chain, new_counts
-
-if TYPE_CHECKING:
-    from nodecache.engine.directives.template import TemplateCounts
+from nodecache.resolve.behind_cache import BehindCache
+from nodecache.resolve.block import BlockState
+from nodecache.serving.directives import (
+    Tallies,
+    behind_cache_settings,
+    build_behind_cache,
+    build_whoami,
+    nsid_option,
+)
+from nodecache.wire.key import QUESTION_END
 
 logger = logging.getLogger("nodecache")
 
@@ -41,59 +51,54 @@ class Blocks:
         self.budget = Budget(int(cache_octets * (1 - _PACKET_PART)))
         self.packet_octets = int(cache_octets * _PACKET_PART)
         self._counters = counters
-        self._template_counts: dict[BlockState, TemplateCounts] = {}
+        self._tallies: dict[BlockState, Tallies] = {}
 
     def apply(self, config: Config, now: float) -> tuple[BlockState, ...]:
         """Goes over to the blocks of ``config``; returns their states in the same order."""
-        covering = config.cluster_domain if config.nxdomain_scope is NxdomainScope.CLUSTER else ROOT
+        scopes = {NxdomainScope.CLUSTER: config.cluster_domain.wire, NxdomainScope.ALL: ROOT.wire}
+        covering = scopes.get(config.nxdomain_scope)
         continued = _pair(config.blocks, self.states)
         states = []
         for block, old in zip(config.blocks, continued, strict=True):
             state = old
             if state is None:
-                state = BlockState(block, self._new_cache(block, covering.wire))
-                state.chain = self._new_chain(state, block)
+                state = BlockState(block, self._new_cache(block, covering))
+                state.behind_cache = self._new_behind_cache(state, block)
             else:
-                self._go_over(state, block, covering.wire, now)
+                self._go_over(state, block, covering, now)
+            state.nsid = nsid_option(block)
+            state.whoami = build_whoami(block)
             states.append(state)
         for state in set(self.states) - set(states):
-            self._template_counts.pop(state, None)
+            self._tallies.pop(state, None)
             _retire(state)
         self.states = tuple(states)
         return self.states
 
-    def _new_cache(self, block: ServerBlock, covering: bytes) -> MessageCache | None:
+    def _new_cache(self, block: ServerBlock, covering: bytes | None) -> MessageCache | None:
         return None if block.cache is None else MessageCache(block.cache, self.budget, covering)
 
-    def _new_chain(self, state: BlockState, block: ServerBlock) -> Chain | None:
-        counts = self._template_counts.get(state) or new_counts(block)
-        if counts is not None:
-            self._template_counts[state] = counts
-        return build_chain(block, counts if block.templates else None)
+    def _new_behind_cache(self, state: BlockState, block: ServerBlock) -> BehindCache | None:
+        return build_behind_cache(block, self._tallies.setdefault(state, Tallies()))
 
     def hand_in(self, server_of: Mapping[BlockState, str]) -> None:
-        """Copies what the templates counted to the series of one server for each block."""
-        counters = self._counters
-        for state, counts in self._template_counts.items():
-            server = server_of[state]
-            counters.template_matches |= {(server, *k): n for k, n in counts.matches.items()}
-            counters.template_failures |= {
-                (server, *k): n for k, n in counts.template_failures.items()
-            }
-            counters.template_rr_failures |= {
-                (server, *k): n for k, n in counts.rr_failures.items()
-            }
+        """Copies what directives counted to the series of one server for each block."""
+        for state, server in server_of.items():
+            if state in self._tallies:
+                self._tallies[state].hand_in(server, self._counters)
 
-    def _go_over(self, state: BlockState, block: ServerBlock, covering: bytes, now: float) -> None:
+    def _go_over(
+        self, state: BlockState, block: ServerBlock, covering: bytes | None, now: float
+    ) -> None:
         """Gives ``state`` a new configuration, and of its messages those that still hold."""
-        before, chain = state.messages, state.chain
+        before, behind_cache = state.messages, state.behind_cache
         if not _has_same_chain(state.block, block):
-            chain = self._new_chain(state, block)
+            behind_cache = self._new_behind_cache(state, block)
         messages = before
         if not _keeps_all(state, block, covering):
             messages = self._new_cache(block, covering)
             if before is not None and messages is not None:
-                carry_over(before, messages, now, _judge(state, block, chain))
+                carry_over(before, messages, now, _judge(state, block, behind_cache))
             elif before is not None:
                 before.retire()
             logger.debug(
@@ -106,7 +111,7 @@ class Blocks:
                 pending.messages = messages if _asks_alike(state.block, block) else None
                 if pending.message is not None and pending.message.partition is None:
                     pending.message = None  # it does not hold any more
-        state.configure(block, messages, chain)
+        state.configure(block, messages, behind_cache)
 
 
 def _pair(blocks: Sequence[ServerBlock], states: Sequence[BlockState]) -> list[BlockState | None]:
@@ -130,10 +135,10 @@ def _is_near_place(old: ServerBlock, new: ServerBlock) -> bool:
 
 
 def _has_same_chain(old: ServerBlock, new: ServerBlock) -> bool:
-    return (old.rewrites, old.templates, old.hosts) == (new.rewrites, new.templates, new.hosts)
+    return behind_cache_settings(old) == behind_cache_settings(new)
 
 
-def _keeps_all(state: BlockState, block: ServerBlock, covering: bytes) -> bool:
+def _keeps_all(state: BlockState, block: ServerBlock, covering: bytes | None) -> bool:
     """Whether the message cache may stay as it is."""
     messages = state.messages
     if messages is None or block.cache is None:
@@ -146,16 +151,18 @@ def _keeps_all(state: BlockState, block: ServerBlock, covering: bytes) -> bool:
     )
 
 
-def _judge(state: BlockState, block: ServerBlock, chain: Chain | None) -> Callable[[bytes], bool]:
+def _judge(
+    state: BlockState, block: ServerBlock, behind_cache: BehindCache | None
+) -> Callable[[bytes], bool]:
     """Returns whether what was kept under a key still holds by the rules of ``block``."""
     if not _asks_alike(state.block, block):
         return lambda _key: False
-    if chain is state.chain:
+    if behind_cache is state.behind_cache:
         return lambda _key: True
-    chains = [each for each in (state.chain, chain) if each is not None]
+    chains = [each for each in (state.behind_cache, behind_cache) if each is not None]
 
     def is_untouched(key: bytes) -> bool:
-        plans = (each.plan(key[:-1]) for each in chains)
+        plans = (each.plan(key[:QUESTION_END]) for each in chains)
         return all(plan.rewritten is None and plan.response is None for plan in plans)
 
     return is_untouched
@@ -164,23 +171,25 @@ def _judge(state: BlockState, block: ServerBlock, chain: Chain | None) -> Callab
 def _asks_alike(old: ServerBlock, new: ServerBlock) -> bool:
     """Whether answers of the old upstreams are those of the new ones, too.
 
-    They are if each ``forward`` takes the same names and still has one of its upstreams: what
-    was added is then meant to answer alike. A stub domain that moves house starts anew.
+    They are if each ``forward`` takes the same names and still has one of its upstreams, or of the
+    hosts that name them: what was added is then meant to answer alike. A stub domain that moves
+    house starts anew.
     """
     if len(old.forwards) != len(new.forwards):
         return False
     for before, after in zip(old.forwards, new.forwards, strict=True):
         if (before.origin, before.except_zones) != (after.origin, after.except_zones):
             return False
-        if before.upstreams and set(_addresses(before.upstreams)).isdisjoint(
-            _addresses(after.upstreams)
-        ):
+        if before.upstreams and set(_places(before)).isdisjoint(_places(after)):
             return False
     return True
 
 
-def _addresses(upstreams: Sequence[Upstream]) -> Iterator[object]:
-    return (upstream.address for upstream in upstreams)
+def _places(policy: ForwardPolicy) -> Iterator[object]:
+    yield from (upstream.address for upstream in policy.upstreams)
+    for each in policy.destinations:
+        if isinstance(each, NamedUpstream):
+            yield each.host.name, each.pattern.address.port
 
 
 def _retire(state: BlockState) -> None:

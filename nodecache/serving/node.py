@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 
 from nodecache.config.model import Config
+from nodecache.config.node import NodePlan
 from nodecache.counters import Counters
 from nodecache.errors import NodeError
-from nodecache.host.tool import Report, run_tool, tool_command
-from nodecache.host.watch import Events, find_gaps
+from nodecache.host.looks import Events, find_gaps
+from nodecache.host.tool import Report, run_tool
 
 logger = logging.getLogger("nodecache")
 
@@ -35,11 +37,16 @@ class Node:
 
     Attributes:
         has_redirect: Whether our rules are in force, as far as we know.
+        covered: Addresses that the rules lead to the cluster's DNS while nobody beats; until they
+            were put up, they are believed to do as asked.
+        on_redirect: Called when rules were put up, or could not be.
         faults: What an operator should know, by what was being done.
     """
 
     def __init__(self, config: Config, counters: Counters, loop: asyncio.AbstractEventLoop) -> None:
         self.has_redirect = False
+        self.covered = config.node.addresses if config.node.wants_beat else ()
+        self.on_redirect: Callable[[], None] = lambda: None
         self.faults: dict[str, str] = {}
         self._plan = config.node
         self._sync_s = config.sync_interval_s
@@ -49,6 +56,8 @@ class Node:
         self._events = Events()
         self._news = asyncio.Event()
         self._are_rules_doubtful = False
+        self._was_ensured = False
+        self._is_cut_short = False
         # Addresses that are there when we start may lack the rest: that is checked soon.
         self._first_sweep_at = -inf
         self._sweep_at = inf
@@ -63,13 +72,6 @@ class Node:
         """Addresses that lead to the cluster's DNS until our rules stand."""
         return self._plan.redirected if self._plan.has_rules and not self.has_redirect else ()
 
-    @property
-    def commands(self) -> tuple[list[str], list[str]]:
-        """What withdraws the redirect, and what restores it; empty where there is none."""
-        if not self._plan.has_rules:
-            return [], []
-        return tool_command("withdraw", self._plan), tool_command("redirect", self._plan)
-
     async def prepare(self) -> None:
         """Puts the interface up, unless its addresses are there: then that is looked at later.
 
@@ -78,6 +80,7 @@ class Node:
         """
         if not self._plan.has_interface or not find_gaps(self._plan):
             return
+        self._was_ensured = True
         report = await self._work("interface")
         if not report.ok and find_gaps(self._plan):
             raise NodeError(report.error, report.kind)
@@ -95,10 +98,20 @@ class Node:
             await self._redirect()
         self._sweep_at = self._first_sweep_at
 
-    async def leave(self) -> None:
-        """Takes the rules away; to be called while we still answer."""
+    async def finish(self) -> None:
+        """Looks after the node no more, and has done what was cut short.
+
+        Without our table, or beside rules that node-cache left, queries would be led to nobody
+        once we are gone.
+        """
         await self.stop()
-        if self._plan.has_rules:
+        if self._is_cut_short:
+            await self._redirect(_TAKE_DOWN_S)
+
+    async def leave(self) -> None:
+        """Takes away rules that lead here for ever; to be called while we still answer."""
+        await self.stop()
+        if self._plan.has_rules and not self.covered:
             await self._work("withdraw", _TAKE_DOWN_S)
             self.has_redirect = False
 
@@ -118,6 +131,16 @@ class Node:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
+
+    def follow(self, plan: NodePlan) -> None:
+        """Goes over to what another configuration makes of the rules; the interface stays."""
+        if plan != self._plan:
+            self._plan = plan
+            self.doubt_rules()
+
+    def doubt_rules(self) -> None:
+        """Has the rules looked at soon."""
+        self._note_rules_event()
 
     def _note_route_event(self) -> None:
         self._news.set()
@@ -151,10 +174,15 @@ class Node:
             report = await self._work("interface")
             self._counters.count_event("interface_repaired", int(report.ok))
             return report.ok
+        if is_sweep and self._plan.has_interface and not self._was_ensured:
+            self._was_ensured = True  # finds what was put there by other flags, too
+            return (await self._work("interface")).ok
         are_doubtful, self._are_rules_doubtful = self._are_rules_doubtful, False
         if not (are_doubtful or is_sweep) or self._sweep_at == inf:
             return True  # there is no rule to look after before ``redirect``
-        if (await self._work("check")).ok:
+        report = await self._work("check")
+        self._counters.fallback_packets = max(0, report.fallen_back)
+        if report.ok:
             return True
         return await self._repair()
 
@@ -170,9 +198,15 @@ class Node:
         self._are_rules_doubtful = not is_well
         return is_well
 
-    async def _redirect(self) -> bool:
-        self.has_redirect = (await self._work("redirect")).ok
+    async def _redirect(self, within_s: float = _PUT_UP_S) -> bool:
+        self._is_cut_short = True
+        report = await self._work("redirect", within_s)
+        self._is_cut_short = False
+        if report.ok or not self.has_redirect:
+            self.covered = report.covered  # else those of before may well stand
+        self.has_redirect = report.ok
         self._are_rules_doubtful = not self.has_redirect
+        self.on_redirect()
         return self.has_redirect
 
     async def _work(self, action: str, within_s: float = _PUT_UP_S) -> Report:

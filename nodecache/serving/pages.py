@@ -8,8 +8,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nodecache.config.model import Address, Config
+from nodecache.config.model import Address, Config, ServerBlock
 from nodecache.counters import Counters
+from nodecache.directives.lazy import LazyPlugin, Place
+from nodecache.directives.table import plugins_of
 from nodecache.errors import SocketError
 from nodecache.net.listening import ListeningSockets
 from nodecache.net.selfcheck import ask_ourselves
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 # Address, path, and what a change of must open the page anew.
 _Page = tuple[Address, str, Exposure | None]
-_Start = Callable[[], Awaitable[object]]
+_Start = Callable[[], Awaitable[Address]]
 
 
 class Pages:
@@ -69,7 +71,7 @@ class Pages:
             lambda: ask_ourselves(addresses(), probe, _HEALTHY_WITHIN_S), loop
         )
         self._gauges = counters.gauges
-        self._profile_pages: Mapping[str, Page] = {}
+        self._made: dict[LazyPlugin, Mapping[str, Page]] = {}
         self._open: dict[_Page, asyncio.Task[None]] = {}
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
@@ -80,7 +82,7 @@ class Pages:
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
 
-    async def settle(self) -> None:
+    async def wait_until_tried(self) -> None:
         """Returns when the last ``apply`` has tried every page once."""
         await asyncio.gather(*self._changes, return_exceptions=True)
         async with self._changing:
@@ -109,8 +111,8 @@ class Pages:
             if block.health is not None:
                 start = functools.partial(ends.start_health, block.health.address, self._self_check)
                 wanted[block.health.address, "/health", None] = start
-            if block.pprof is not None:
-                wanted |= self._profiles(block.pprof)
+            for plugin in plugins_of(block, Place.PAGES):
+                wanted |= self._pages_of(plugin, block)
             if block.ready is not None:
                 start = functools.partial(ends.start_ready, block.ready, self._report)
                 wanted[block.ready, "/ready", None] = start
@@ -119,15 +121,16 @@ class Pages:
             wanted[address, "/metrics", exposure] = start
         return wanted
 
-    def _profiles(self, address: Address) -> Mapping[_Page, _Start]:
-        # Imported when asked for: most daemons never are.
-        from nodecache.telemetry.profiling import make_pages  # noqa: PLC0415
-
-        self._profile_pages = self._profile_pages or make_pages(self._gauges)
+    def _pages_of(self, plugin: LazyPlugin, block: ServerBlock) -> Mapping[_Page, _Start]:
+        """Returns the pages of a directive, which are the same for all blocks."""
+        module = plugin.module("pages")
+        if plugin not in self._made:
+            self._made[plugin] = module.make_pages(self._gauges)
+        address: Address = module.address_of(block)
         start = functools.partial(self._endpoints.start_page, address)
         return {
             (address, path, None): functools.partial(start, path, page)
-            for path, page in self._profile_pages.items()
+            for path, page in self._made[plugin].items()
         }
 
     async def _go_over(self, wanted: Mapping[_Page, _Start]) -> None:
@@ -136,17 +139,19 @@ class Pages:
                 self._open.pop(page).cancel()
                 await self._endpoints.stop_page(page[0], page[1])
             for page in wanted.keys() - self._open.keys():
-                self._open[page] = self._loop.create_task(self._keep_trying(wanted[page]))
+                self._open[page] = self._loop.create_task(self._keep_trying(page, wanted[page]))
 
-    async def _keep_trying(self, start: _Start) -> None:
+    async def _keep_trying(self, page: _Page, start: _Start) -> None:
         """Opens a page; a taken port is logged and tried again, DNS goes on."""
         while True:
             try:
-                await start()
+                bound = await start()
             except SocketError as error:
                 logger.error("%s (next try in %g s)", error, _RETRY_S)
                 await asyncio.sleep(_RETRY_S)
             else:
+                if not page[0].port:
+                    logger.info("%s of %s is at http://%s%s", page[1], page[0], bound, page[1])
                 return
 
     def _report(self) -> Readiness:

@@ -27,10 +27,11 @@ class Part(enum.Enum):
     LEGACY = "legacy"
     PROCESS = "process"
     SETUP = "setup"
+    WEBHOOK = "webhook"
 
 
 class Exposure(enum.Flag):
-    """What one /metrics page shows: all parts but SETUP, only SETUP, or everything."""
+    """What one /metrics page of the daemon shows: all parts but SETUP, only SETUP, or both."""
 
     SERVING = enum.auto()
     SETUP = enum.auto()
@@ -101,8 +102,6 @@ _CACHE = (
     _counter("coredns_cache_misses_total", _BY_CACHE, "Queries that the cache could not answer."),
     _counter("coredns_cache_prefetch_total", _BY_CACHE,
              "Entries refreshed before they expired."),
-    _counter("coredns_cache_drops_total", _BY_CACHE,
-             "Upstream responses that did not fit their question."),
     _counter("coredns_cache_served_stale_total", _BY_CACHE,
              "Responses sent from expired entries."),
     _counter("coredns_cache_evictions_total", _BY_CACHE_AND_TYPE,
@@ -169,11 +168,13 @@ EVENTS = {
     "upstream_edns_off": "Times an upstream refused EDNS and was asked without it.",
     "interface_repaired": "Times an address was missing and was put back.",
     "rules_repaired": "Times packet filter rules were missing and were put back.",
+    "beats_heard": "Times the rules were told that this node's queries are answered here.",
+    "beats_unheard": "Times they did not hear it: they were missing, or not ours.",
+    "fallbacks": "Times the kernel led queries to the cluster's DNS although this process ran.",
     "restored": "Messages in the cache that came from a predecessor or from before a restart.",
     "worker_restarts": "Times the keeper started the serving process again.",
     "keeper_refused": "Queries the keeper refused while nobody else answered.",
     "keeper_dropped": "Messages that the keeper dropped meanwhile, as they were no queries.",
-    "redirect_withdrawn": "Times the keeper withdrew the redirect because nobody answered.",
 }  # fmt: skip
 
 # Label of nodecache_drops_total -> why there was no reply; others name an error of a socket.
@@ -184,7 +185,6 @@ DROP_REASONS = {
     "udp_socket_full": "a UDP socket took no more replies for too long",
     "udp_closed": "the answer came when the listener was closed already",
     "tcp_junk": "what a client sent after its queries is no DNS",
-    "tcp_empty_message": "a client sent a message of no octets",
     "tcp_incomplete": "the client closed its side in the middle of a query",
     "tcp_client_gone": "the client had closed when the answer came",
     "tcp_slow_client": "the client did not take its replies, or sent too slowly",
@@ -198,6 +198,11 @@ _OWN = (
     *(_counter(f"nodecache_{name}_total", (), text) for name, text in EVENTS.items()),
     _counter("nodecache_other_events_total", ("event",),
              "Rare events without a series of their own, such as errors of a socket."),
+    _counter("nodecache_fallback_seconds_total", (),
+             "Seconds for which the kernel led queries to the cluster's DNS meanwhile."),
+    _counter("nodecache_fallback_packets_total", (),
+             "Packets that the kernel led there, whoever was away, since the rules were made; read"
+             " every -syncinterval, and only where nftables keeps the rules."),
     _counter("nodecache_stale_total", (), "Responses sent from expired entries, over all zones."),
     _counter("nodecache_hits_total", ("tier",),
              "Hits, by the cache that answered: ready packets, or messages."),
@@ -208,6 +213,11 @@ _OWN = (
     _counter("nodecache_receive_queue_drops_total", ("server",),
              "Datagrams that the kernel dropped because a UDP listener's queue was full."),
     _gauge("nodecache_pending_exchanges", (), "Questions in flight to the upstreams."),
+    _gauge("nodecache_kept_files", (),
+           "Files such as resolv.conf that are gone or of no use, so that what they said before"
+           " goes on."),
+    _gauge("nodecache_config_last_good", (),
+           "1 while what was in force before a restart is served, since the files are refused."),
     _gauge("nodecache_redirect", (),
            "1 while our packet filter rules steer queries here; absent without -setupiptables."),
     _gauge("nodecache_tcp_connections", (), "Open TCP connections of stub resolvers."),
@@ -244,6 +254,12 @@ _PROCESS = (
     _counter("process_cpu_seconds_total", (), "User and system CPU time spent.", Part.PROCESS),
     _gauge("process_resident_memory_bytes", (), "Resident memory.", Part.PROCESS),
     _gauge("process_virtual_memory_bytes", (), "Virtual memory.", Part.PROCESS),
+    _gauge("process_virtual_memory_max_bytes", (),
+           "Most virtual memory that the process may have.", Part.PROCESS),
+    _counter("process_network_receive_bytes_total", (),
+             "Octets received over IP in this network namespace.", Part.PROCESS),
+    _counter("process_network_transmit_bytes_total", (),
+             "Octets sent over IP in this network namespace.", Part.PROCESS),
     _gauge("process_start_time_seconds", (), "Unix time at which the process began.", Part.PROCESS),
     _gauge("process_open_fds", (), "Open file descriptors.", Part.PROCESS),
     _gauge("process_max_fds", (), "File descriptors that may be open.", Part.PROCESS),
@@ -254,6 +270,39 @@ _SETUP = (
              "Errors while setting up the node.", Part.SETUP),
     _gauge("nodecache_build_info", ("version",), "Version of nodecache; always 1.", Part.SETUP),
 )  # fmt: skip
+
+# Shown by `nodecache webhook` alone, beside what is shown of any process.
+_WEBHOOK = (
+    _counter("nodecache_webhook_decisions_total", ("reason",),
+             "Reviews that were answered, by what was decided, or why nothing was.", Part.WEBHOOK),
+    _durations("nodecache_webhook_review_duration_seconds", (),
+               "Seconds from the last octet of a review to its answer.", Part.WEBHOOK),
+    _counter("nodecache_webhook_refused_total", ("reason",),
+             "Connections and requests that were refused before anybody looked at them.",
+             Part.WEBHOOK),
+    _gauge("nodecache_webhook_reviews_in_flight", (),
+           "Requests that have begun and are not answered.", Part.WEBHOOK),
+    _gauge("nodecache_webhook_connections", (), "Open connections, handshakes included.",
+           Part.WEBHOOK),
+    _gauge("nodecache_webhook_certificate_expiry_timestamp_seconds", (),
+           "Unix time at which the certificate ends that handshakes show; 0 without one.",
+           Part.WEBHOOK),
+    _gauge("nodecache_webhook_ready", (), "1 while /readyz says that reviews may be sent here.",
+           Part.WEBHOOK),
+)  # fmt: skip
+
+# Label of nodecache_webhook_refused_total -> what was refused.
+REFUSALS = {
+    "accept_failed": "no file descriptor was left for a connection",
+    "evicted": "a connection that asked for nothing made room for a new one",
+    "handshake": "a TLS handshake failed or took too long",
+    "malformed": "what a client sent is no HTTP, or its head is too long",
+    "method": "the path takes another method",
+    "no_room": "the bodies that were under way had too many octets together",
+    "path": "nothing is there",
+    "slow": "a head or a body took too long to come",
+    "too_large": "a body is longer than 8 MiB",
+}
 
 # Title for people -> rows, in the order of a scrape.
 GROUPS = {
@@ -266,6 +315,7 @@ GROUPS = {
     "Former names": _LEGACY,
     "The process": _PROCESS,
     "Node set-up": _SETUP,
+    "The webhook": _WEBHOOK,
 }
 CATALOGUE = {row.name: row for rows in GROUPS.values() for row in rows}
 

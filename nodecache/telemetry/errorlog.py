@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import lru_cache
 
-from nodecache.config.directives.patterns import Expression
 from nodecache.config.model import ErrorRule, ErrorsPolicy
-from nodecache.telemetry.mnemonics import question_texts
+from nodecache.patterns import Expression
+from nodecache.wire.text import question_texts
 
 # Lines a second and block; a dead upstream would otherwise write one for every query.
 _MOST_LINES = 10
 _MOST_MATCHED_CHARACTERS = 1000
 _REMEMBERED_TEXTS = 256
+# Our own port differs from connection to connection; patterns see it as 0.
+_OWN_PORT = re.compile(r":[0-9]{1,5}->")
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -37,15 +40,19 @@ class ErrorLog:
         self._lines = 0
         self._suppressed = 0
 
-    def note(self, question: bytes, text: str) -> None:
+    def note(self, question: bytes, rcode: int, text: str, detail: str = "") -> None:
         """Logs one failure, or counts it where a rule or the bound says so.
 
         Args:
             question: QNAME, QTYPE and QCLASS in wire format, scanned before.
-            text: Why; the rules are about this text alone.
+            rcode: What the client got.
+            text: Why, in CoreDNS's words.
+            detail: What else we know. A rule may match the text alone, as one that ends with $
+                does, or both as they are logged.
         """
         level = logging.ERROR
-        rule = self._rule_for(text)
+        whole = f"{text} ({detail})" if detail else text
+        rule = self._rule_for(_OWN_PORT.sub(":0->", text), _OWN_PORT.sub(":0->", whole))
         if rule is not None:
             if not rule.count():
                 return
@@ -53,7 +60,7 @@ class ErrorLog:
         if self._lines < _MOST_LINES:
             self._lines += 1
             name, qtype, _ = question_texts(question)
-            logger.log(level, "plugin/errors: 2 %s %s: %s", name, qtype, text)
+            logger.log(level, "plugin/errors: %d %s %s: %s", rcode, name, qtype, whole)
         else:
             self._suppressed += 1
 
@@ -74,8 +81,8 @@ class ErrorLog:
             logger.error("plugin/errors: %d more errors in the last second", self._suppressed)
         self._lines = self._suppressed = 0
 
-    def _find_rule(self, text: str) -> _Rule | None:
-        return next((rule for rule in self._rules if rule.matches(text)), None)
+    def _find_rule(self, text: str, whole: str) -> _Rule | None:
+        return next((r for r in self._rules if r.matches(text) or r.matches(whole)), None)
 
 
 class _Rule:

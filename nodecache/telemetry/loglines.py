@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from nodecache.config.model import LogFormat
-from nodecache.config.values import printable
+from nodecache.printing import printable
 
 MAX_WAITING_OCTETS = 256 * 1024
 MAX_REPEATS = 100  # lines a second of one wording, from WARNING up

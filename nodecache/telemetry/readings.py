@@ -12,21 +12,11 @@ from collections.abc import Callable, Iterable
 from nodecache import __version__
 from nodecache.counters import Counters, Histogram
 from nodecache.telemetry.catalogue import DROP_REASONS, EVENTS
+from nodecache.wire.numbers import RCODE_NAMES, TYPE_NAMES
 from nodecache.wire.text import name_text
 
 # The types that CoreDNS labels by name; all others are "other", which bounds the series.
-TYPE_NAMES = {
-    1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA",
-    33: "SRV", 43: "DS", 46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 50: "NSEC3", 65: "HTTPS",
-    251: "IXFR", 252: "AXFR", 255: "ANY",
-}  # fmt: skip
-# 16 is BADVERS in a response with EDNS, but CoreDNS's label says BADSIG (RFC 8945's name).
-RCODE_NAMES = {
-    0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED",
-    6: "YXDOMAIN", 7: "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 11: "DSOTYPENI",
-    16: "BADSIG", 17: "BADKEY", 18: "BADTIME", 19: "BADMODE", 20: "BADNAME", 21: "BADALG",
-    22: "BADTRUNC", 23: "BADCOOKIE",
-}  # fmt: skip
+_LABELLED_TYPES = frozenset((1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 46, 47, 48, 50, 65, 251, 252, 255))
 SETUP_ERROR_TYPES = ("iptables", "iptables_lock", "interface_add", "interface_check", "configmap")
 
 VIEW = ""  # CoreDNS's label for its view plugin, which node-cache does not contain
@@ -40,7 +30,7 @@ Histograms = Iterable[tuple[Labels, Histogram]]
 def _requests(counters: Counters) -> Numbers:
     for q in counters.queries:
         for qtype, number in q.requests.items():
-            name = TYPE_NAMES.get(qtype, "other")
+            name = TYPE_NAMES[qtype] if qtype in _LABELLED_TYPES else "other"
             yield (q.server, q.zone, VIEW, q.proto, q.family, name), number
 
 
@@ -145,6 +135,8 @@ def _zeros(labels: Iterable[str]) -> dict[str, int]:
 
 _GAUGES = (
     "pending_exchanges",
+    "kept_files",
+    "config_last_good",
     "redirect",
     "tcp_connections",
     "cache_octets",
@@ -162,7 +154,6 @@ NUMBERS: dict[str, Callable[[Counters], Numbers]] = {
     "coredns_cache_hits_total": lambda c: _cache_by_type(c, "hits"),
     "coredns_cache_misses_total": lambda c: _cache(c, "misses"),
     "coredns_cache_prefetch_total": lambda c: _cache(c, "prefetches"),
-    "coredns_cache_drops_total": lambda c: _cache(c, "drops"),
     "coredns_cache_served_stale_total": lambda c: _cache(c, "served_stale"),
     "coredns_cache_evictions_total": lambda c: _cache_by_type(c, "evictions"),
     "coredns_cache_entries": _cache_entries,
@@ -189,6 +180,8 @@ NUMBERS: dict[str, Callable[[Counters], Numbers]] = {
     "nodecache_other_events_total": lambda c: _by_label(
         {name: number for name, number in c.events.items() if name not in EVENTS}
     ),
+    "nodecache_fallback_packets_total": lambda c: [((), c.fallback_packets)],
+    "nodecache_fallback_seconds_total": lambda c: [((), c.fallback_s)],
     "nodecache_stale_total": lambda c: [((), sum(cache.served_stale for cache in c.caches))],
     "nodecache_hits_total": _hits,
     "nodecache_nxdomain_total": _nxdomains,

@@ -9,7 +9,9 @@ when it is asked for, so each is consistent in itself, and none when it has no s
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -23,6 +25,9 @@ from prometheus_client.registry import Collector
 from nodecache.counters import Counters
 from nodecache.telemetry.catalogue import CATALOGUE, Exposure, Kind, Part, Series, parts_of
 from nodecache.telemetry.readings import HISTOGRAMS, NUMBERS, Histograms, Labels, Numbers
+
+_NETSTAT = Path("/proc/self/net/netstat")
+_NO_LIMIT = 2**64 - 1  # as Go shows it
 
 
 def make_registry(
@@ -41,7 +46,37 @@ def make_registry(
     if Part.PROCESS in parts:
         # Without registry=None it would also enter the library's global registry.
         registry.register(ProcessCollector(registry=None))
+        registry.register(KernelCollector())
     return registry
+
+
+class KernelCollector(Collector):
+    """What Go's library shows of a process, and Python's does not."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Returns nothing: what the kernel does not tell is left out."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields each family that the kernel tells of."""
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        most = _NO_LIMIT if limit == resource.RLIM_INFINITY else limit
+        yield _summed(CATALOGUE["process_virtual_memory_max_bytes"], [((), most)])
+        octets = _network_octets()
+        for direction, field in (("receive", "InOctets"), ("transmit", "OutOctets")):
+            if field in octets:
+                row = CATALOGUE[f"process_network_{direction}_bytes_total"]
+                yield _summed(row, [((), octets[field])])
+
+
+def _network_octets() -> dict[str, int]:
+    """The kernel's IpExt counters, by name; empty where it has none (proc(5))."""
+    try:
+        lines = _NETSTAT.read_text(encoding="ascii").splitlines()
+        names, values = (line.split()[1:] for line in lines if line.startswith("IpExt:"))
+        return dict(zip(names, map(int, values), strict=True))
+    except (OSError, ValueError):
+        return {}
 
 
 class SeriesCollector(Collector):

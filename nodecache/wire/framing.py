@@ -22,7 +22,11 @@ class Deframer:
         self._partial = bytearray()
 
     def feed(self, octets: bytes) -> list[bytes]:
-        """Returns the messages that ``octets`` complete, in order; an empty one is b""."""
+        """Returns the messages that ``octets`` complete, in order.
+
+        An empty one is b"": the caller passes it over, but counts it, or whoever sends nothing
+        else could keep a connection for ever.
+        """
         partial = self._partial
         if partial:
             # Appended in place, looked at only when whole: a message that drips in octet by
@@ -50,3 +54,9 @@ class Deframer:
     def pending_octets(self) -> int:
         """Octets of an incomplete message that wait for the rest."""
         return len(self._partial)
+
+    @property
+    def announced_octets(self) -> int:
+        """Length of the incomplete message, 0 if there is none or it is not known yet."""
+        partial = self._partial
+        return partial[0] << 8 | partial[1] if len(partial) >= 2 else 0

@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 from nodecache.wire.const import (
     AD,
-    BADVERS,
-    CD,
     EDNS_DO,
-    FORMERR,
     HEADER,
     HEADER_OCTETS,
     MAX_LABEL_OCTETS,
     MAX_NAME_OCTETS,
     MIN_PAYLOAD_OCTETS,
-    NOTIMP,
     OPCODE_MASK,
     OPT_FIXED,
+    QR,
+    TYPE_AND_CLASS,
+)
+from nodecache.wire.numbers import (
+    BADVERS,
+    FORMERR,
+    NOTIMP,
     OPTION_CLIENT_SUBNET,
     OPTION_COOKIE,
-    QR,
-    RD,
     REFUSED,
-    TYPE_AND_CLASS,
     TYPE_AXFR,
     TYPE_IXFR,
     TYPE_OPT,
@@ -69,7 +69,8 @@ class Query:
         has_edns: Whether it has an OPT record.
         dnssec_ok: DO.
         payload_size: Octets that a UDP reply may have, at least 512.
-        is_personal: Carries a cookie or client subnet, so its octets will not come again.
+        is_personal: Carries what stubs do not send twice alike: a cookie, a client subnet, records
+            besides OPT (a signature), octets behind its records.
     """
 
     __slots__ = (
@@ -99,27 +100,10 @@ class Query:
         self.payload_size = MIN_PAYLOAD_OCTETS
         self.is_personal = False
 
-    def key(self) -> bytes:
-        """Returns the octets under which the message cache keeps the response.
-
-        The lower-case question, then one octet that keeps RD, CD and DO apart (RFC 4035
-        sections 3.2.1 and 3.2.2).
-        """
-        flags = self.flags
-        kept_apart = (flags & RD) >> 8 | (flags & CD) >> 3 | self.dnssec_ok << 2
-        return (
-            self.qname
-            + self.octets[self.question_end - 4 : self.question_end]
-            + _KEY_END[kept_apart]
-        )
-
     @property
     def wants_ad(self) -> bool:
         """Whether AD may be set in the reply (RFC 6840 section 5.8)."""
         return self.dnssec_ok or bool(self.flags & AD)
-
-
-_KEY_END = tuple(bytes([n]) for n in range(8))
 
 
 def name_end(octets: bytes, start: int) -> int:
@@ -201,7 +185,7 @@ def _judge_header(octets: bytes) -> Refusal | Silence:
 
 
 def _read_records(query: Query) -> Refusal | None:
-    """Takes the OPT record into ``query``; every octet of the message must be accounted for."""
+    """Takes the OPT record into ``query``; octets behind the counted records mean nothing."""
     octets, question_end = query.octets, query.question_end
     if octets[6:12] == _ONE_ADDITIONAL and _is_bare_opt(octets, question_end):
         # What stubs send, without the walk (1.5 us less).
@@ -210,9 +194,12 @@ def _read_records(query: Query) -> Refusal | None:
     _, _, _, ancount, nscount, arcount = HEADER.unpack_from(octets)
     before = ancount + nscount
     records = walk_records(octets, question_end, before + arcount)
-    if records is None or (records[-1][4] if records else question_end) != len(octets):
+    if records is None:
         return Refusal(FORMERR, question_end)
     found = [(index, record) for index, record in enumerate(records) if record[0] == TYPE_OPT]
+    query.is_personal = len(records) > len(found) or (
+        records[-1][4] if records else question_end
+    ) != len(octets)
     if not found:
         return None
     index, (_, _, start, fixed, end) = found[0]

@@ -14,19 +14,18 @@ from nodecache.wire.const import (
     EDNS_DO,
     HEADER_OCTETS,
     OPT_FIXED,
-    OPTION_EXTENDED_ERROR,
     OUR_PAYLOAD_OCTETS,
     QR,
     RA,
     RD,
     TC,
-    TYPE_OPT,
-    U16,
 )
+from nodecache.wire.numbers import OPTION_EXTENDED_ERROR, TYPE_OPT
 from nodecache.wire.query import Query, Refusal
 from nodecache.wire.records import walk_records
 
 _REST = struct.Struct("!HHHHH")  # the header behind the ID
+_SECTIONS = struct.Struct("!HHHH")  # of it what comes before ARCOUNT
 _OPCODE_AND_RD_CD = 0x7800 | RD | CD
 _EDE = struct.Struct("!HHH")
 
@@ -62,18 +61,17 @@ def compose_ends(
 ) -> tuple[bytes, bytes, bool]:
     """Returns what stands before and behind the records of a reply, and whether they fit.
 
-    If they do not fit, TC is set and the ends are those of a reply without records; see
-    ``keep_what_fits``.
+    If they do not fit, the ends are those of a reply without records; see ``keep_what_fits``.
 
     Args:
         query: Whose question is echoed, 0x20 case included.
-        flags: Flag word of the stored response; AA, RA, AD and RCODE are taken from it.
+        flags: Flag word of the response; AA, TC, RA, AD and RCODE are taken from it.
         counts: ANCOUNT, NSCOUNT, ARCOUNT of the records.
         records_octets: Their length, names compressed against the same question.
         limit: Most octets that the whole reply may have.
         options: EDNS options in wire format, sent only to who has EDNS.
     """
-    word = QR | flags & (AA | RA | AD | 0xF) | query.flags & (RD | CD)
+    word = QR | flags & (AA | TC | RA | AD | 0xF) | query.flags & (RD | CD)
     if word & AD and not query.wants_ad:
         word ^= AD
     question = query.octets[HEADER_OCTETS : query.question_end]
@@ -84,7 +82,7 @@ def compose_ends(
         else:
             opt = _OPT_DO if query.dnssec_ok else _OPT
     if HEADER_OCTETS + len(question) + records_octets + len(opt) > limit:
-        return _REST.pack(word | TC, 1, 0, 0, query.has_edns) + question, opt, False
+        return _REST.pack(word, 1, 0, 0, query.has_edns) + question, opt, False
     ancount, nscount, arcount = counts
     header = _REST.pack(word, 1, ancount, nscount, arcount + query.has_edns)
     return header + question, opt, True
@@ -101,33 +99,47 @@ def compose_reply(
     """Returns the reply to ``query`` without its ID; arguments as in ``compose_ends``."""
     head, tail, fits = compose_ends(query, flags, counts, len(records), limit, options)
     if not fits:
-        head, _, octets = keep_what_fits(head, tail, records, counts[0], limit)
+        head, _, octets = keep_what_fits(query, head, tail, records, counts, limit)
         records = records[:octets]
     return head + records + tail
 
 
 def keep_what_fits(
-    head: bytes, tail: bytes, records: bytes, answers: int, limit: int
+    query: Query, head: bytes, tail: bytes, records: bytes, counts: tuple[int, int, int], limit: int
 ) -> tuple[bytes, int, int]:
-    """Returns ``head`` with ANCOUNT of the answers that fit, their number, and their octets.
+    """Returns ``head`` with the counts of what fits, the number of those records, their octets.
 
-    Most stubs ask again over TCP when TC is set, but some (musl before 1.2.4) make do with what
-    a truncated reply holds, so it should hold what it can, as CoreDNS's does.
+    Answers are kept one by one, with TC if one is missing: most stubs ask again over TCP, but some
+    (musl before 1.2.4) make do with what a truncated reply holds, so it should hold what it can, as
+    CoreDNS's does. The other sections are kept whole or left out without TC, the additional one
+    first (RFC 2181 section 9): a stub that is told of an absence needs no SOA to believe it. Only
+    who validates does need the authority section, so with DO it counts (RFC 4035 sections 3.1.1
+    and 3.1.3).
 
     Args:
+        query: Whom the reply is for.
         head: Of ``compose_ends``, for a reply without records.
         tail: The same.
-        records: All records; the first ``answers`` are those of the answer section.
-        answers: ANCOUNT of the whole.
+        records: All records.
+        counts: ANCOUNT, NSCOUNT, ARCOUNT of them.
         limit: Most octets of the reply, its ID included.
     """
+    ancount, nscount, _ = counts
     start = end = 2 + len(head)
     octets = b"\0\0" + head + records[: max(0, limit - start - len(tail))]
-    kept = 0
-    while kept < answers and (found := walk_records(octets, end, 1)):
+    answers = 0
+    while answers < ancount and (found := walk_records(octets, end, 1)):
         end = found[0][4]
-        kept += 1
-    return head[:4] + U16.pack(kept) + head[6:], kept, end - start
+        answers += 1
+    authority = walk_records(octets, end, nscount) if answers == ancount else None
+    if authority:
+        end = authority[-1][4]
+    left_out = nscount - len(authority or ())
+    word = head[0] << 8 | head[1]
+    if answers < ancount or (left_out and query.dnssec_ok):
+        word |= TC
+    sections = _SECTIONS.pack(word, 1, answers, nscount - left_out)
+    return sections + head[_SECTIONS.size :], answers + nscount - left_out, end - start
 
 
 def compose_refusal(octets: bytes, refusal: Refusal) -> bytes:

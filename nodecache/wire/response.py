@@ -5,24 +5,15 @@ Knows the wire, not what may be kept (cache/lifetime.py decides that).
 
 from __future__ import annotations
 
-from nodecache.wire.const import (
-    HEADER,
-    HEADER_OCTETS,
-    OPCODE_MASK,
-    QR,
-    RCODE_MASK,
-    TYPE_ANY,
-    TYPE_NS,
-    TYPE_OPT,
-    TYPE_SOA,
-    U32,
-)
+from nodecache.wire.const import HEADER, HEADER_OCTETS, OPCODE_MASK, QR, RCODE_MASK, RR_FIXED, U32
+from nodecache.wire.numbers import TYPE_A, TYPE_ANY, TYPE_NS, TYPE_OPT, TYPE_SOA
+from nodecache.wire.rdata import READ_TYPES, is_sound_rdata
 from nodecache.wire.records import Record, walk_records
 
-_SOA_LEAST_OCTETS = 22  # two root names and five 32-bit numbers, RFC 1035 section 3.3.13
-_RR_FIXED_OCTETS = 10
+_A_RR_OCTETS = RR_FIXED.size + 4  # behind the owner name
 _TTL_MOST = 0x7FFFFFFF
 _TTL_NONE = _TTL_MOST + 1
+_NO_TTL = bytes(4)
 
 
 class Response:
@@ -35,6 +26,8 @@ class Response:
         pieces: The octets behind the question, cut where a TTL was: joining them with four
             octets gives all records with that TTL.
         records_end: Offset behind the last record that ``pieces`` holds, or the question.
+        odd_ttls: Offsets of the TTLs with the highest bit set, which count as 0 (RFC 2181
+            section 8).
         least_ttl_s: Smallest TTL of all records, None without records.
         negative_ttl_s: min(TTL, MINIMUM) of the SOA in the authority section, None without SOA
             (RFC 2308 section 5).
@@ -49,27 +42,33 @@ class Response:
         "is_referral",
         "least_ttl_s",
         "negative_ttl_s",
+        "odd_ttls",
         "pieces",
         "rcode",
         "records_end",
     )
 
-    def __init__(
-        self,
-        flags: int,
-        counts: tuple[int, int, int],
-        pieces: tuple[bytes, ...],
-        least_ttl_s: int | None,
-    ) -> None:
+    def __init__(self, flags: int, counts: tuple[int, int, int], records_end: int) -> None:
         self.flags = flags
         self.rcode = flags & RCODE_MASK
         self.counts = counts
-        self.pieces = pieces
-        self.records_end = 0
-        self.least_ttl_s = least_ttl_s
+        self.pieces: tuple[bytes, ...] = (b"",)
+        self.records_end = records_end
+        self.odd_ttls: list[int] = []
+        self.least_ttl_s: int | None = None
         self.negative_ttl_s: int | None = None
         self.answers_type = False
         self.is_referral = False
+
+    def records(self, octets: bytes, start: int) -> bytes:
+        """Returns the records as they are in the message, which begin at ``start``."""
+        records = octets[start : self.records_end]
+        if not self.odd_ttls:
+            return records
+        cleared = bytearray(records)
+        for at in self.odd_ttls:
+            cleared[at - start : at - start + 4] = _NO_TTL
+        return bytes(cleared)
 
 
 def matches_question(octets: bytes, question: bytes) -> bool:
@@ -90,14 +89,14 @@ def matches_question(octets: bytes, question: bytes) -> bool:
 def scan_response(octets: bytes, question_end: int) -> Response | None:
     """Walks a response whose question (up to ``question_end``) was found to match.
 
-    Returns None if a record is broken, an OPT record is misplaced or octets are left over;
-    raises nothing. Records that follow the OPT record are left out: their names may point
-    behind octets that are cut away, and the additional section is optional (RFC 2181
-    section 9).
+    Returns None if a record is broken, RDATA that stub resolvers read included, or an OPT record
+    is misplaced; raises nothing. Octets behind the counted records are no part of the message.
+    Records that follow the OPT record are left out: their names may point behind octets that are
+    cut away, and the additional section is optional (RFC 2181 section 9).
     """
     _, flags, _, ancount, nscount, arcount = HEADER.unpack_from(octets)
     records = walk_records(octets, question_end, ancount + nscount + arcount)
-    if records is None or (records[-1][4] if records else question_end) != len(octets):
+    if records is None:
         return None
     types = [record[0] for record in records]
     opt = len(records)
@@ -106,33 +105,38 @@ def scan_response(octets: bytes, question_end: int) -> Response | None:
         if opt < ancount + nscount or not _is_sound_opt(records[opt], types):
             return None
     counts = (ancount, nscount, opt - ancount - nscount)
-    response = Response(flags, counts, *_cut_at_ttls(octets, question_end, records[:opt]))
-    response.records_end = records[opt - 1][4] if opt else question_end
+    response = Response(flags, counts, records[opt - 1][4] if opt else question_end)
+    if opt and not _take_records(response, octets, question_end, records[:opt]):
+        return None
     if opt < len(records):
         response.rcode |= octets[records[opt][3] + 4] << 4
     if ancount:
         qtype = octets[question_end - 4] << 8 | octets[question_end - 3]
         response.answers_type = qtype == TYPE_ANY or qtype in types[:ancount]
-    if nscount and not _read_authority(response, octets, records[ancount : ancount + nscount]):
-        return None
+    if nscount:
+        _read_authority(response, octets, records[ancount : ancount + nscount])
     return response
 
 
-def _cut_at_ttls(
-    octets: bytes, start: int, records: list[Record]
-) -> tuple[tuple[bytes, ...], int | None]:
-    """Returns the octets of ``records`` without their TTLs, in pieces, and the least TTL."""
-    if not records:
-        return (b"",), None
+def _take_records(response: Response, octets: bytes, start: int, records: list[Record]) -> bool:
+    """Takes pieces and the least TTL of ``records``; False if RDATA of one is broken."""
     pieces, least = [], _TTL_NONE
-    for _, ttl, _, fixed, _ in records:
+    known: dict[int, int] = {}
+    for rtype, ttl, _, fixed, end in records:
         pieces.append(octets[start : fixed + 4])
         start = fixed + 8
-        # A TTL with the highest bit set counts as 0 (RFC 2181 section 8).
-        if ttl < least or ttl > _TTL_MOST:
-            least = ttl if ttl <= _TTL_MOST else 0
+        if ttl < least:
+            least = ttl
+        elif ttl > _TTL_MOST:
+            response.odd_ttls.append(fixed + 4)
+        if rtype == TYPE_A and end - fixed == _A_RR_OCTETS:
+            continue  # what most records are, without a call
+        if rtype in READ_TYPES and not is_sound_rdata(octets, rtype, fixed + 10, end, known):
+            return False
     pieces.append(octets[start : records[-1][4]])
-    return tuple(pieces), least
+    response.pieces = tuple(pieces)
+    response.least_ttl_s = 0 if response.odd_ttls else least
+    return True
 
 
 def _is_sound_opt(record: Record, types: list[int]) -> bool:
@@ -141,13 +145,11 @@ def _is_sound_opt(record: Record, types: list[int]) -> bool:
     return fixed == start + 1 and types.count(TYPE_OPT) == 1
 
 
-def _read_authority(response: Response, octets: bytes, authority: list[Record]) -> bool:
-    """Takes SOA or referral from the authority section; False if the SOA is broken."""
+def _read_authority(response: Response, octets: bytes, authority: list[Record]) -> None:
+    """Takes SOA or referral from the authority section."""
     has_ns = False
-    for rtype, ttl, _, fixed, end in authority:
+    for rtype, ttl, _, _, end in authority:
         if rtype == TYPE_SOA:
-            if end - fixed - _RR_FIXED_OCTETS < _SOA_LEAST_OCTETS:
-                return False
             minimum = U32.unpack_from(octets, end - 4)[0]
             response.negative_ttl_s = min(
                 0 if ttl > _TTL_MOST else ttl, 0 if minimum > _TTL_MOST else minimum
@@ -155,4 +157,3 @@ def _read_authority(response: Response, octets: bytes, authority: list[Record]) 
         elif rtype == TYPE_NS:
             has_ns = True
     response.is_referral = has_ns and response.negative_ttl_s is None and response.counts[0] == 0
-    return True

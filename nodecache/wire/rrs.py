@@ -9,37 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from nodecache.wire.const import (
-    HEADER,
-    HEADER_OCTETS,
-    MAX_LABEL_OCTETS,
-    MAX_MESSAGE_OCTETS,
-    MAX_NAME_OCTETS,
-    OPT_FIXED,
-    RR_FIXED,
-    TYPE_CNAME,
-    TYPE_DNAME,
-    TYPE_NS,
-    TYPE_OPT,
-    TYPE_SOA,
-)
+from nodecache.wire.const import HEADER, HEADER_OCTETS, OPT_FIXED, RR_FIXED, TYPE_AND_CLASS
+from nodecache.wire.numbers import CLASS_IN, TYPE_OPT
 from nodecache.wire.query import name_end
-from nodecache.wire.records import walk_records
+from nodecache.wire.rdata import expand_rdata
+from nodecache.wire.records import expand_name, walk_records
 
-_TYPE_PTR, _TYPE_MX, _TYPE_SRV, _TYPE_AFSDB, _TYPE_KX, _TYPE_RT = 12, 15, 33, 18, 36, 21
-# Types whose RDATA may hold compressed names (RFC 3597 section 4): octets in front, names.
-_NAMES_IN_RDATA = {
-    TYPE_NS: (0, 1),
-    TYPE_CNAME: (0, 1),
-    _TYPE_PTR: (0, 1),
-    TYPE_DNAME: (0, 1),
-    TYPE_SOA: (0, 2),
-    _TYPE_MX: (2, 1),
-    _TYPE_AFSDB: (2, 1),
-    _TYPE_RT: (2, 1),
-    _TYPE_KX: (2, 1),
-    _TYPE_SRV: (6, 1),
-}
 _POINTER = 0xC0
 _FARTHEST_POINTER = 0x3FFF
 
@@ -79,6 +54,10 @@ class Contents:
         """Answer, authority and additional section."""
         return self.answer, self.authority, self.additional
 
+    def answers_of(self, rtype: int) -> list[RR]:
+        """Returns the records of one type and class IN in the answer section."""
+        return [rr for rr in self.answer if rr.rtype == rtype and rr.rclass == CLASS_IN]
+
     def compose(self) -> bytes:
         """Returns the message; owner names are compressed, RDATA is not."""
         octets = bytearray(
@@ -116,7 +95,7 @@ def read_contents(octets: bytes) -> Contents | None:
             contents.opt = octets[start:rr_end]
             continue
         owner = expand_name(octets, start)
-        rdata = _expand_rdata(octets, rtype, fixed + 10, rr_end)
+        rdata = expand_rdata(octets, rtype, fixed + 10, rr_end)
         if owner is None or rdata is None:
             return None
         rclass = octets[fixed + 2] << 8 | octets[fixed + 3]
@@ -131,57 +110,15 @@ def read_options(octets: bytes | None) -> bytes:
     return contents.opt[OPT_FIXED.size :] if contents is not None else b""
 
 
-def expand_name(octets: bytes, start: int) -> bytes | None:
-    """Returns the name at ``start`` without compression, None if it is broken.
-
-    Each pointer must lead before the part of the name that it ends (RFC 1035 section 4.1.4), so
-    the walk ends.
-    """
-    name = bytearray()
-    position = bound = start
-    while position < len(octets):
-        length = octets[position]
-        if length >= _POINTER:
-            if position + 2 > len(octets):
-                return None
-            target = (length & 0x3F) << 8 | octets[position + 1]
-            if target >= bound:
-                return None
-            position = bound = target
-            continue
-        end = position + 1 + length
-        if length > MAX_LABEL_OCTETS or end > len(octets) or len(name) + length >= MAX_NAME_OCTETS:
-            return None
-        name += octets[position:end]
-        if not length:
-            return bytes(name)
-        position = end
-    return None
-
-
-def _expand_rdata(octets: bytes, rtype: int, start: int, end: int) -> bytes | None:
-    """Returns RDATA with the names in it uncompressed; opaque types as they are."""
-    layout = _NAMES_IN_RDATA.get(rtype)
-    if layout is None:
-        return octets[start:end]
-    front, names = layout
-    rdata = octets[start : start + front]
-    position = start + front
-    for _ in range(names):
-        name = expand_name(octets, position)
-        position = _behind_name(octets, position)
-        if name is None or position > end:
-            return None
-        rdata += name
-    rdata += octets[position:end]
-    return rdata if len(rdata) <= MAX_MESSAGE_OCTETS else None
-
-
-def _behind_name(octets: bytes, position: int) -> int:
-    """Returns the offset behind the possibly compressed name at ``position``, sound or not."""
-    while position < len(octets) and 0 < octets[position] < _POINTER:
-        position += octets[position] + 1
-    return position + (2 if position < len(octets) and octets[position] >= _POINTER else 1)
+def has_option(options: bytes, wanted: int) -> bool:
+    """Returns whether EDNS options in wire format hold one of code ``wanted``."""
+    position = 0
+    while position + 4 <= len(options):
+        code, length = TYPE_AND_CLASS.unpack_from(options, position)
+        if code == wanted:
+            return True
+        position += 4 + length
+    return False
 
 
 def _append_records(octets: bytearray, records: Iterable[RR], suffixes: dict[bytes, int]) -> None:

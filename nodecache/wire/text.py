@@ -1,6 +1,10 @@
-"""Names in wire format as people write them; never on the path of a plain query."""
+"""Names, types, classes and response codes as people write them; not on a plain query's path."""
 
 from __future__ import annotations
+
+from functools import lru_cache
+
+from nodecache.wire.numbers import CLASS_NAMES, RCODE_NAMES, TYPE_NAMES
 
 # As CoreDNS has it, since users' patterns rely on it; a blank would split a line of a log.
 _BEHIND_BACKSLASH = frozenset(b".\"\\'@;()")
@@ -27,3 +31,29 @@ def name_text(wire: bytes) -> str:
         labels.append("".join([_OCTET_TEXTS[octet] for octet in wire[position + 1 : end]]))
         position = end
     return ".".join(labels) + "."
+
+
+def type_text(qtype: int) -> str:
+    """Returns "AAAA", or "TYPE65280" as RFC 3597 section 5 writes what has no name."""
+    return TYPE_NAMES.get(qtype) or f"TYPE{qtype}"
+
+
+def class_text(qclass: int) -> str:
+    """Returns "IN", or "CLASS42"."""
+    return CLASS_NAMES.get(qclass) or f"CLASS{qclass}"
+
+
+def rcode_text(rcode: int) -> str:
+    """Returns "NXDOMAIN", or the number of a code without a name, as CoreDNS does."""
+    return RCODE_NAMES.get(rcode) or str(rcode)
+
+
+@lru_cache(maxsize=1024)
+def question_texts(question: bytes) -> tuple[str, str, str]:
+    """Returns name, type and class of a question in wire format that was scanned before.
+
+    The texts are ASCII without blanks, quotes and control characters, whatever the client sent.
+    """
+    qtype = int.from_bytes(question[-4:-2], "big")
+    qclass = int.from_bytes(question[-2:], "big")
+    return name_text(question[:-4]), type_text(qtype), class_text(qclass)

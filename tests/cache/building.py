@@ -10,6 +10,7 @@ from nodecache.cache.message import PIECE_OVERHEAD_OCTETS, Message
 from nodecache.cache.shared import SET_OVERHEAD_OCTETS
 from nodecache.cache.store import Budget, MessageCache
 from nodecache.config.model import CLUSTER_DOMAIN, CachePolicy
+from nodecache.wire.key import QUESTION_END
 from nodecache.wire.response import Response, scan_response
 
 A, NS, CNAME, SOA, TXT, AAAA, DS, ANY = 1, 2, 5, 6, 16, 28, 43, 255
@@ -73,7 +74,7 @@ def response(
 ) -> bytes:
     counts = (1, len(answer), len(authority), len(additional))
     records = b"".join([*answer, *authority, *additional])
-    return struct.pack("!6H", 0, flags | rcode, *counts) + for_key[:-1] + records
+    return struct.pack("!6H", 0, flags | rcode, *counts) + for_key[:QUESTION_END] + records
 
 
 def scanned(for_key: bytes, octets: bytes) -> Response:

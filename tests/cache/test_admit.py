@@ -14,6 +14,7 @@ from nodecache.config.model import (
     CLUSTER_DOMAIN,
     ROOT,
     CachePolicy,
+    Lifetime,
     Name,
     Prefetch,
     ServeStale,
@@ -21,6 +22,7 @@ from nodecache.config.model import (
 from tests.cache.building import (
     AAAA,
     NOW,
+    POINTER,
     a,
     cache,
     cname,
@@ -28,6 +30,7 @@ from tests.cache.building import (
     message,
     name,
     opt,
+    record,
     response,
     soa,
     ttls,
@@ -91,6 +94,44 @@ def test_without_a_cache_ttls_pass_unchanged_and_nothing_is_capped() -> None:
     octets = response(key(), [cname(99_999), a(7)])
     answer = admit(None, octets)
     assert answer.records == octets[12 + len(key()) - 1 :]
+
+
+@pytest.mark.parametrize("ttl", [1 << 31, (1 << 31) + 30, (1 << 32) - 1])
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_rfc2181_ttls_with_the_highest_bit_are_shown_as_zero_on_the_miss_too(
+    ttl: int, *, is_cached: bool
+) -> None:
+    store = cache() if is_cached else None
+    answer = admit(store, response(key(), [cname(9), a(ttl)], [], [a((1 << 31) - 1)]))
+    assert ttls(answer.records, 0) == [9, 0, (1 << 31) - 1]
+    assert store is None or not len(store)
+
+
+@pytest.mark.parametrize("more", [b"\0", bytes(40), a(300)])
+def test_octets_behind_a_response_are_neither_kept_nor_handed_on(more: bytes) -> None:
+    octets = response(key(), [a()], [], [a()])
+    store = cache()
+    for where in (store, None):
+        answer = admit(where, octets + more)
+        assert answer.records == octets[12 + len(key()) - 1 :]
+    assert kept(store).records(NOW) == octets[12 + len(key()) - 1 :]
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        response(key(), [record(1, 30, bytes(5))]),
+        response(key(), [a(), record(28, 30, bytes(4))]),
+        response(key(), [record(5, 30, b"\xc0\xff")]),
+        response(key(), [], [record(6, 30, POINTER + b"\3ns1" + bytes(16))], rcode=3),
+        response(key(), [a()], [], [record(33, 30, bytes(6) + POINTER + b"\0")]),
+    ],
+    ids=["A", "AAAA", "CNAME", "SOA", "SRV in the additional section"],
+)
+def test_malformed_rdata_is_a_malformed_response(octets: bytes) -> None:
+    store = cache()
+    assert admit_response(octets, key(), store, NOW, 0.0) is None
+    assert not len(store)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +239,22 @@ def test_disabled_zones_keep_no_answers_or_no_denials(zone: Name, is_kept: bool)
     assert (denials.peek(key(qtype=AAAA)) is not None) is is_kept
 
 
+def test_names_of_disable_are_not_kept_and_have_the_ttl_that_kept_ones_have() -> None:
+    store = cache(
+        replace(
+            POLICY,
+            success=Lifetime(100, 60),
+            denial=Lifetime(100, 20, 10),
+            disable_success=(ROOT,),
+            disable_denial=(ROOT,),
+        )
+    )
+    assert ttls(admit(store, response(key(), [cname(300), a(90)])).records, 0) == [60, 60]
+    denial = admit(store, response(key(), [], [soa(5, 5)], rcode=3))
+    assert ttls(denial.records, 0) == [10]
+    assert store.peek(key()) is None
+
+
 @pytest.mark.parametrize(
     ("host", "covers"), [("x.cluster.local", True), ("x.example", False), ("xcluster.local", False)]
 )
@@ -222,7 +279,8 @@ def test_kept_records_differ_from_the_response_only_in_their_ttls(made: MadeResp
     assert answer is not None
     found = store.peek(asked)
     if found is None:
-        assert made.octets[made.question_end :].startswith(answer.records)
+        shown = [record.octets(record.ttl if record.ttl < 1 << 31 else 0) for record in made.kept]
+        assert answer.records == b"".join(shown)
         return
     ttl = int(found.ttl_s)
     assert 0 < ttl <= (3600 if found.kind is Kind.SUCCESS else 1800)

@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 
 from nodecache.cache.lifetime import Kind, classify, covers_all_types, lifetime_s, refresh_lead_s
 from nodecache.config.model import CachePolicy, Lifetime
-from tests.cache.building import AAAA, ANY, A, a, cname, key, name, record, response, scanned, soa
+from tests.cache.building import (
+    AAAA,
+    ANY,
+    TXT,
+    A,
+    a,
+    cname,
+    key,
+    name,
+    record,
+    response,
+    scanned,
+    soa,
+)
 
 POLICY = CachePolicy()
 NS = 2
@@ -71,8 +84,15 @@ def test_rfc2308_section_2_2_alias_without_data_at_its_end_is_nodata() -> None:
     assert seconds(octets) == 5
 
 
-def test_alias_without_soa_is_kept_as_an_answer() -> None:
-    assert kind_of(response(key(), [cname()])) is Kind.SUCCESS
+def test_alias_whose_end_is_missing_without_soa_is_nodata_for_five_seconds_at_most() -> None:
+    for records in ([cname(300)], [cname(300), cname(300)], [record(TXT, 300, b"\1x")]):
+        octets = response(key(), records)
+        assert kind_of(octets) is Kind.NODATA
+        assert seconds(octets) == 5
+    assert seconds(response(key(), [cname(3)])) == 3
+    assert seconds(response(key(), [cname(0)])) == 0
+    floored = replace(CachePolicy(), denial=Lifetime(9984, 1800, 60))
+    assert seconds(response(key(), [cname(300)]), floored) == 5
 
 
 def test_alias_with_the_wanted_type_behind_it_is_an_answer_even_beside_an_soa() -> None:

@@ -14,6 +14,7 @@ from nodecache.cache.packet import Packet, PacketCache
 from nodecache.cache.store import Budget, MessageCache
 from nodecache.config.model import CLUSTER_DOMAIN, CachePolicy
 from nodecache.counters import CacheSeries, QuerySeries
+from nodecache.wire.key import key_of
 from nodecache.wire.query import Query, scan_query
 from nodecache.wire.reply import compose_ends
 from tests.cache.building import NOW, SOA, A, a, cname, key, query, record, response, soa
@@ -121,7 +122,7 @@ def test_packet_octets_are_about_what_is_allocated(respond: Responses) -> None:
     def build() -> PacketCache:
         for asked in found:
             assert isinstance(asked, Query)
-            made = store.peek(asked.key())
+            made = store.peek(key_of(asked))
             assert made is not None
             head, tail, _ = compose_ends(asked, made.flags, made.counts, made.records_octets, 4096)
             packets.admit(Packet(asked, made, made.pieces, (head, tail), series), NOW)

@@ -17,7 +17,7 @@ from tests.cache.building import NOW, a, cache, key, message, name, query, ttls
 HOSTS = tuple(f"{host}.cluster.local" for host in "abcde")
 
 
-class Bed:
+class Caches:
     """A packet cache over a message cache, asked as the socket loop asks it."""
 
     def __init__(self, most_entries: int = 100, most_octets: int = 1 << 20) -> None:
@@ -44,7 +44,7 @@ class Bed:
         return packet
 
     def hit(self, octets: bytes) -> bytes | None:
-        """Returns the reply as BatchUdpServer finds it."""
+        """Returns the reply as the UDP server finds it."""
         if self.now >= self.packets.turns_at:
             self.packets.turn(self.now)
         packet = self.packets.fresh.get(octets[2:]) or self.packets.revive(octets[2:], self.now)
@@ -57,8 +57,8 @@ class Bed:
 
 
 @pytest.fixture
-def bed() -> Bed:
-    bed = Bed()
+def bed() -> Caches:
+    bed = Caches()
     bed.packets.turn(bed.now)
     return bed
 
@@ -67,7 +67,7 @@ def shown_ttl(reply: bytes | None) -> int | None:
     return None if reply is None else ttls(reply, len(query()))[0]
 
 
-def test_hit_is_the_reply_with_the_id_of_who_asks(bed: Bed) -> None:
+def test_hit_is_the_reply_with_the_id_of_who_asks(bed: Caches) -> None:
     bed.admit(query(ident=1), bed.keep())
     reply = bed.hit(query(ident=0xBEEF))
     assert reply is not None
@@ -75,7 +75,7 @@ def test_hit_is_the_reply_with_the_id_of_who_asks(bed: Bed) -> None:
     assert reply[12:] == query()[12:] + a(30)
 
 
-def test_ttl_counts_down_second_by_second_and_never_shows_more_than_tier_2(bed: Bed) -> None:
+def test_ttl_counts_down_second_by_second_and_never_shows_more_than_tier_2(bed: Caches) -> None:
     made = bed.keep(ttl_s=30)
     bed.admit(query(), made)
     shown = []
@@ -90,7 +90,7 @@ def test_ttl_counts_down_second_by_second_and_never_shows_more_than_tier_2(bed: 
     assert shown == sorted(shown, reverse=True)
 
 
-def test_nothing_is_served_in_or_behind_the_second_of_expiry(bed: Bed) -> None:
+def test_nothing_is_served_in_or_behind_the_second_of_expiry(bed: Caches) -> None:
     made = bed.keep(ttl_s=5)
     bed.admit(query(), made)
     bed.now = made.expires_at - 0.001
@@ -99,7 +99,7 @@ def test_nothing_is_served_in_or_behind_the_second_of_expiry(bed: Bed) -> None:
     assert bed.hit(query()) is None
 
 
-def test_keepttl_shows_the_same_ttl_in_every_second(bed: Bed) -> None:
+def test_keepttl_shows_the_same_ttl_in_every_second(bed: Caches) -> None:
     made = bed.keep()
     made.keeps_ttl = True
     bed.admit(query(), made)
@@ -107,7 +107,7 @@ def test_keepttl_shows_the_same_ttl_in_every_second(bed: Bed) -> None:
     assert shown_ttl(bed.hit(query())) == 30
 
 
-def test_nothing_is_served_after_its_message_left(bed: Bed) -> None:
+def test_nothing_is_served_after_its_message_left(bed: Caches) -> None:
     made = bed.keep()
     bed.admit(query(), made)
     bed.store.remove(made)
@@ -115,7 +115,7 @@ def test_nothing_is_served_after_its_message_left(bed: Bed) -> None:
     assert (len(bed.packets), bed.packets.octets) == (0, 0)
 
 
-def test_nothing_is_served_after_its_message_was_replaced(bed: Bed) -> None:
+def test_nothing_is_served_after_its_message_was_replaced(bed: Caches) -> None:
     packet = bed.admit(query(), bed.keep())
     bed.keep()
     assert bed.hit(query()) is None
@@ -123,7 +123,7 @@ def test_nothing_is_served_after_its_message_was_replaced(bed: Bed) -> None:
 
 
 def test_nothing_is_served_after_its_message_was_evicted() -> None:
-    bed = Bed()
+    bed = Caches()
     bed.packets.turn(bed.now)
     bed.store = cache(octets=3000)
     bed.admit(query(), bed.keep())
@@ -132,7 +132,7 @@ def test_nothing_is_served_after_its_message_was_evicted() -> None:
     assert bed.hit(query()) is None
 
 
-def test_message_due_for_refresh_is_left_to_tier_2(bed: Bed) -> None:
+def test_message_due_for_refresh_is_left_to_tier_2(bed: Caches) -> None:
     made = bed.keep()
     bed.admit(query(), made)
     bed.hit(query())
@@ -144,13 +144,13 @@ def test_message_due_for_refresh_is_left_to_tier_2(bed: Bed) -> None:
     assert bed.hit(query()) is not None
 
 
-def test_short_lived_message_is_not_admitted(bed: Bed) -> None:
+def test_short_lived_message_is_not_admitted(bed: Caches) -> None:
     packet = bed.admit(query(), bed.keep(ttl_s=2))
     assert packet.cache is None
     assert bed.hit(query()) is None
 
 
-def test_other_flags_case_or_edns_are_other_packets(bed: Bed) -> None:
+def test_other_flags_case_or_edns_are_other_packets(bed: Caches) -> None:
     bed.admit(query(), bed.keep())
     for other in (
         query(flags=0x0120),
@@ -161,7 +161,7 @@ def test_other_flags_case_or_edns_are_other_packets(bed: Bed) -> None:
         assert bed.hit(other) is None
 
 
-def test_admitting_again_replaces_the_packet_and_loses_no_hit(bed: Bed) -> None:
+def test_admitting_again_replaces_the_packet_and_loses_no_hit(bed: Caches) -> None:
     made = bed.keep()
     bed.admit(query(), made)
     bed.hit(query())
@@ -171,7 +171,7 @@ def test_admitting_again_replaces_the_packet_and_loses_no_hit(bed: Bed) -> None:
     assert made.hits == bed.caches.success_hits == 1
 
 
-def test_hit_protects_the_message_once_a_second(bed: Bed) -> None:
+def test_hit_protects_the_message_once_a_second(bed: Caches) -> None:
     made = bed.keep()
     bed.admit(query(), made)
     bed.now += 1
@@ -180,7 +180,7 @@ def test_hit_protects_the_message_once_a_second(bed: Bed) -> None:
 
 
 def test_longest_unused_packet_makes_room() -> None:
-    bed = Bed(most_entries=2)
+    bed = Caches(most_entries=2)
     bed.packets.turn(bed.now)
     for host in HOSTS[:2]:
         bed.admit(query(host), bed.keep(host))
@@ -191,7 +191,7 @@ def test_longest_unused_packet_makes_room() -> None:
 
 
 def test_packet_larger_than_the_bound_is_not_kept() -> None:
-    bed = Bed(most_octets=100)
+    bed = Caches(most_octets=100)
     bed.packets.turn(bed.now)
     bed.admit(query(), bed.keep())
     assert (len(bed.packets), bed.packets.octets) == (0, 0)
@@ -199,7 +199,7 @@ def test_packet_larger_than_the_bound_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.SUCCESS, Kind.NODATA, Kind.NXDOMAIN])
-def test_counts_are_exact_after_hand_in(bed: Bed, kind: Kind) -> None:
+def test_counts_are_exact_after_hand_in(bed: Caches, kind: Kind) -> None:
     made = bed.keep(kind=kind)
     bed.admit(query(), made)
     replies = [bed.hit(query()) for _ in range(7)]
@@ -218,7 +218,7 @@ def test_counts_are_exact_after_hand_in(bed: Bed, kind: Kind) -> None:
     assert hits == ((7, 0) if kind is Kind.SUCCESS else (0, 7))
 
 
-def test_durations_are_dealt_out_to_the_zones_by_their_hits(bed: Bed) -> None:
+def test_durations_are_dealt_out_to_the_zones_by_their_hits(bed: Caches) -> None:
     bed.admit(query(HOSTS[0]), bed.keep(HOSTS[0]))
     first = bed.queries
     bed.queries = QuerySeries("dns://x", "cluster.local.", "udp", "1")
@@ -235,7 +235,7 @@ class Packets(RuleBasedStateMachine):
 
     @initialize(most_entries=st.integers(1, 6), most_octets=st.sampled_from([1500, 3500, 1 << 20]))
     def build(self, most_entries: int, most_octets: int) -> None:
-        self.bed = Bed(most_entries, most_octets)
+        self.bed = Caches(most_entries, most_octets)
         self.bed.packets.turn(self.bed.now)
         self.bounds = most_entries, most_octets
         self.hits = 0

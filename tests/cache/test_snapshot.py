@@ -14,10 +14,12 @@ from nodecache.cache import snapshot
 from nodecache.cache.admit import admit_failure, admit_response
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import NEVER, Message
+from nodecache.cache.partition import Partition
 from nodecache.cache.snapshot import read, restore, write
-from nodecache.cache.store import Budget, MessageCache, Partition
+from nodecache.cache.store import Budget, MessageCache
 from nodecache.config.model import CLUSTER_DOMAIN, CachePolicy, Lifetime, Prefetch, ServeStale
 from nodecache.errors import SnapshotError
+from nodecache.wire.key import QUESTION_END, key_of
 from nodecache.wire.query import Query, scan_query
 from nodecache.wire.reply import compose_reply
 from nodecache.wire.response import scan_response
@@ -115,7 +117,7 @@ def check(*stores: MessageCache) -> None:
 def reply(store: MessageCache, octets: bytes, now: float, limit: int = 4096) -> bytes:
     asked = scan_query(octets)
     assert isinstance(asked, Query)
-    found = store.find(asked.key(), now)
+    found = store.find(key_of(asked), now)
     assert found is not None
     return compose_reply(asked, found.flags, found.counts, found.records(now), limit)
 
@@ -189,11 +191,16 @@ def test_hits_refresh_and_protection_come_back() -> None:
 
 
 def evictions(partition: Partition) -> list[bytes]:
-    keys = []
-    while len(partition):
-        message = partition.evict()
-        partition.cache.forget(message)
+    keys: list[bytes] = []
+    forget = partition._forget
+
+    def note(message: Message) -> None:
         keys.append(message.key)
+        forget(message)
+
+    partition._forget = note
+    while len(partition):
+        partition.evict()
     return keys
 
 
@@ -253,15 +260,17 @@ def test_nxdomain_covers_all_types_by_the_rules_of_its_new_place_only() -> None:
     assert elsewhere.find(key("no.cluster.local", TXT), NOW + 1) is None
 
 
-def test_nxdomain_and_an_older_answer_for_another_type_agree_with_the_newer() -> None:
+def test_contradicted_nxdomain_covers_no_more_in_its_new_place_either() -> None:
     store = cache()
     touch(keep(store, qtype=AAAA), NOW)
     keep_nxdomain(store, "a.cluster.local", now=NOW + 1)
-    filled = through(store)
-    for each in (store, filled):
-        found = each.find(key(qtype=TXT), NOW + 1)
-        assert found is not None
-        assert found.kind is Kind.NXDOMAIN
+    keep_nxdomain(store, "other.cluster.local", now=NOW + 1)
+    for each in (store, through(store)):
+        for host in ("a.cluster.local", "other.cluster.local"):
+            found = each.find(key(host), NOW + 1)
+            assert found is not None
+            assert found.kind is Kind.NXDOMAIN
+            assert each.find(key(host, TXT), NOW + 1) is None
 
 
 def test_lifetimes_are_cut_to_the_caps_of_the_new_policy() -> None:
@@ -493,7 +502,7 @@ def test_damage_that_the_checksum_hides_builds_no_wrong_reply(
     check(store)
     for message in store.all_messages():
         octets = response(message.key, rcode=0)[:6] + struct.pack("!3H", *message.counts)
-        octets += message.key[:-1] + message.records(now)
+        octets += message.key[:QUESTION_END] + message.records(now)
         again = scan_response(octets, 12 + len(message.key) - 1)
         assert again is not None
         assert (again.pieces, again.counts) == (message.pieces, message.counts)

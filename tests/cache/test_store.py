@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from nodecache.cache.distrust import Distrust
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import Message
 from nodecache.cache.store import Budget, MessageCache
@@ -97,7 +98,8 @@ class Twins(RuleBasedStateMachine):
         has_soa: bool,
     ) -> None:
         made = self.make(for_key, kind, ttl_s, stale_s, octets, has_soa)
-        made.covers_all_types = covers and kind is Kind.NXDOMAIN and not made.counts[0]
+        is_plain = kind is Kind.NXDOMAIN and not made.counts[0]
+        made.covers_all_types = covers and is_plain and not self.naive[block].is_doubted
         self.naive[block].admit(made, self.now)
         is_kept = self.real[block].admit(made, self.now)
         assert is_kept == (made in self.naive[block].all())
@@ -123,6 +125,13 @@ class Twins(RuleBasedStateMachine):
         self.now += seconds
 
     @rule()
+    def trust_again(self) -> None:
+        """As another process would, so that covering is tried again, too."""
+        self.budget.distrust = Distrust()
+        for naive in self.naive:
+            naive.is_doubted = False
+
+    @rule()
     def expire(self) -> None:
         before = sum(len(block) for block in self.real)
         removed = self.budget.expire(self.now)
@@ -146,6 +155,15 @@ class Twins(RuleBasedStateMachine):
                 assert kept.is_protected == (kept in naive.segments_of(kept).protected)
 
     @invariant()
+    def nothing_covers_once_one_was_contradicted(self) -> None:
+        for real, naive in zip(self.real, self.naive, strict=True):
+            assert self.budget.distrust.includes(KEYS[0][:-5]) == naive.is_doubted
+            if naive.is_doubted:
+                assert not any(kept.covers_all_types for kept in naive.all())
+                assert not real._nxdomains
+                assert not real._nxdomain_cuts
+
+    @invariant()
     def octets_are_counted_and_bounded(self) -> None:
         kept = [m for naive in self.naive for m in naive.all()]
         assert self.budget.octets == budgeted_octets(kept) <= self.budget.limit_octets
@@ -161,7 +179,7 @@ def admit(store: MessageCache, *messages: Message, now: float = NOW) -> None:
 
 
 def nxdomain(for_key: bytes, covers: bool = True, ttl_s: float = 30.0) -> Message:
-    made = message(for_key, kind=Kind.NXDOMAIN, ttl_s=ttl_s)
+    made = denial(for_key, ttl_s=ttl_s)
     made.covers_all_types = covers
     return made
 
@@ -290,6 +308,60 @@ def test_nxdomain_that_does_not_cover_answers_its_own_type_only() -> None:
     store = cache()
     admit(store, nxdomain(key(qtype=A), covers=False))
     assert store.find(key(qtype=AAAA), NOW) is None
+
+
+@pytest.mark.parametrize("kind", [Kind.SUCCESS, Kind.NODATA])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_contradicted_nxdomain_covers_no_more_in_its_whole_zone(
+    kind: Kind, *, is_first: bool
+) -> None:
+    store = cache()
+    other = nxdomain(key("other.cluster.local"))
+    pair = [nxdomain(key(qtype=A)), message(key(qtype=AAAA), kind=kind)]
+    admit(store, other, *(reversed(pair) if is_first else pair))
+    assert store.find(key(qtype=AAAA), NOW) is pair[1]
+    assert store.find(key(qtype=TXT), NOW) is None
+    assert store.find(key("other.cluster.local", TXT), NOW) is None
+    assert store.find(other.key, NOW) is other, "its own type it still answers"
+    assert not store.covers_all_types(key("later.cluster.local"))
+    assert store.find(key(qtype=A), NOW) is (pair[0] if is_first else None)
+
+
+def test_other_blocks_on_the_same_budget_distrust_the_zone_too() -> None:
+    budget = Budget(1 << 20)
+    stores = [MessageCache(policy(), budget, CLUSTER_DOMAIN.wire) for _ in range(2)]
+    other = nxdomain(key("other.cluster.local"))
+    admit(stores[0], other)
+    admit(stores[1], nxdomain(key(qtype=A)), message(key(qtype=AAAA)))
+    assert stores[0].find(key("other.cluster.local", TXT), NOW) is None
+    assert stores[0].find(other.key, NOW) is other
+
+
+def test_what_came_later_than_an_expired_nxdomain_contradicts_nothing() -> None:
+    store = cache()
+    admit(store, nxdomain(key(qtype=A), ttl_s=5.0))
+    admit(store, message(key(qtype=AAAA), NOW + 6), now=NOW + 6)
+    admit(store, nxdomain(key("gone.cluster.local")), now=NOW + 6)
+    admit(store, message(key("gone.cluster.local"), NOW + 7), now=NOW + 7)  # it has come to be
+    assert store.covers_all_types(key())
+
+
+def test_nxdomain_for_another_type_than_a_covers_nothing_and_ends_nothing() -> None:
+    store = cache()
+    assert [store.covers_all_types(key(qtype=qtype)) for qtype in (A, AAAA, TXT)] == [
+        True,
+        False,
+        False,
+    ]
+    covering = nxdomain(key(qtype=A))
+    admit(store, covering, nxdomain(key(qtype=AAAA), covers=False))
+    assert store.find(key(qtype=TXT), NOW) is covering
+    assert store.find(key(qtype=A), NOW) is covering
+
+
+def test_without_a_zone_nothing_covers() -> None:
+    store = MessageCache(policy(), Budget(1 << 20), None)
+    assert not store.covers_all_types(key())
 
 
 @pytest.mark.parametrize("kind", [Kind.SUCCESS, Kind.NODATA])

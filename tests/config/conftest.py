@@ -7,8 +7,11 @@ import pytest
 
 from nodecache.config.assemble import assemble
 from nodecache.config.flags import Flags
-from nodecache.config.model import Config
+from nodecache.config.model import Config, ServerBlock
+from nodecache.directives.table import PLUGINS
 from nodecache.errors import ConfigError
+
+ReadBlock = Callable[[str], ServerBlock]
 
 READY = Flags(localip=("127.0.0.15",), basecorefile="Corefile")
 
@@ -40,7 +43,7 @@ def _configure(
     environ: Mapping[str, str] | None = None,
     flags: Flags = READY,
 ) -> Config:
-    return assemble(flags, environ or {}, FakeReader({"Corefile": text, **(files or {})}))
+    return assemble(flags, environ or {}, FakeReader({"Corefile": text, **(files or {})}), PLUGINS)
 
 
 def _find_faults(
@@ -72,3 +75,26 @@ def configure() -> Callable[..., Config]:
 def find_faults() -> Callable[..., list[str]]:
     """Corefile text -> its faults as users see them."""
     return _find_faults
+
+
+@pytest.fixture
+def block_of(configure: Callable[..., Config]) -> ReadBlock:
+    """Directives of one block -> that block, read without a warning."""
+
+    def read(directives: str) -> ServerBlock:
+        config = configure(f". {{\n{directives}\n}}\n")
+        assert config.warnings == ()
+        (block,) = config.blocks
+        return block
+
+    return read
+
+
+@pytest.fixture
+def faults_of(find_faults: Callable[..., list[str]]) -> Callable[[str], list[str]]:
+    """Directives of one block -> its faults as users see them."""
+
+    def find(directives: str) -> list[str]:
+        return find_faults(f". {{\n{directives}\n}}\n")
+
+    return find

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nodecache.config.assemble import assemble, read_template
-from nodecache.config.corefile import Reader
+from nodecache.config.corefile import Reader, decode_text
 from nodecache.config.flags import Flags, parse_flags
 from nodecache.config.kubedns import is_in_kubedns
 from nodecache.config.model import (
@@ -31,6 +31,9 @@ from nodecache.config.model import (
 )
 from nodecache.config.names import parse_name
 from nodecache.config.node import Backend, NodePlan
+from nodecache.directives.hosts.model import HOSTS
+from nodecache.directives.loop.model import LOOP
+from nodecache.directives.table import PLUGINS
 from nodecache.errors import ConfigError
 
 COMMON = """\
@@ -79,7 +82,8 @@ def expected_block(
         cache=cache,
         forwards=(forward,),
         prometheus=Address("", 9253),
-        is_loop_checked=True,
+        settings=((LOOP.name, True),),
+        takes_queries=True,
         directives=("errors", "cache", "reload", "loop", "bind", "forward", "prometheus", *more),
         file="/etc/coredns/Corefile.base",
         line=line,
@@ -91,7 +95,7 @@ def stock(make_reader: Callable[..., Reader]) -> Config:
     flags, faults = parse_flags(STOCK_ARGUMENTS.split())
     assert faults == []
     files = {"/etc/coredns/Corefile.base": STOCK, "/etc/resolv.conf": RESOLV_CONF}
-    return assemble(flags, STOCK_ENVIRONMENT, make_reader(files))
+    return assemble(flags, STOCK_ENVIRONMENT, make_reader(files), PLUGINS)
 
 
 def test_stock_corefile_becomes_its_four_blocks(stock: Config) -> None:
@@ -113,7 +117,11 @@ def test_stock_command_line_sets_the_rest(stock: Config) -> None:
         stock.blocks,
         setup_metrics=Address("0.0.0.0", 9353),
         node=NodePlan(
-            "nodelocaldns", ("169.254.20.10", "10.96.0.10"), has_interface=False, has_rules=False
+            "nodelocaldns",
+            ("169.254.20.10", "10.96.0.10"),
+            has_interface=False,
+            has_rules=False,
+            cluster_dns=("10.96.0.10",),
         ),
         rundir="/run/nodecache",
         pidfile="/run/node-cache.pid",
@@ -141,7 +149,7 @@ def test_command_line_without_root_and_its_corefile(make_reader: Callable[..., R
 """
     flags, faults = parse_flags(shlex.split(arguments))
     assert faults == []
-    config = assemble(flags, {}, make_reader({"Corefile": text}))
+    config = assemble(flags, {}, make_reader({"Corefile": text}), PLUGINS)
     upstream = Upstream(Address("127.0.0.53", 5300), Transport.TCP)
     assert config == Config(
         blocks=(
@@ -152,13 +160,20 @@ def test_command_line_without_root_and_its_corefile(make_reader: Callable[..., R
                 cache=CachePolicy(success=Lifetime(9984, 300), denial=Lifetime(9984, 300)),
                 forwards=(ForwardPolicy(ROOT, (upstream,)),),
                 prometheus=Address("127.0.0.15", 9253),
+                takes_queries=True,
                 directives=("bind", "cache", "forward", "prometheus"),
                 file="Corefile",
                 line=1,
             ),
         ),
         setup_metrics=Address("127.0.0.15", 9353),
-        node=NodePlan("nodelocaldns", ("127.0.0.15",), has_interface=False, has_rules=False),
+        node=NodePlan(
+            "nodelocaldns",
+            ("127.0.0.15",),
+            has_interface=False,
+            has_rules=False,
+            unbound=("127.0.0.15",),
+        ),
         rundir="/run/nodecache",
     )
 
@@ -169,7 +184,7 @@ FLAGS = Flags(localip=("169.254.20.10", "10.96.0.10"), basecorefile="Corefile")
 def test_conf_is_read_when_the_template_does_not_exist(make_reader: Callable[..., Reader]) -> None:
     flags = replace(FLAGS, basecorefile="missing", conf="written")
     template = read_template(flags, {}, make_reader({"written": ".:53 {\n}\n"}))
-    assert (template.path, template.text, template.faults) == ("written", ".:53 {\n}\n", ())
+    assert (template.path, template.source, template.faults) == ("written", ".:53 {\n}\n", ())
 
 
 @pytest.mark.parametrize(
@@ -177,17 +192,13 @@ def test_conf_is_read_when_the_template_does_not_exist(make_reader: Callable[...
     [
         ({}, "Corefile: cannot read the Corefile: No such file or directory;"),
         ({"Corefile": PermissionError(13, "Permission denied")}, "Corefile: cannot read"),
-        (
-            {"Corefile": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid")},
-            "Corefile: cannot read the Corefile: it is not UTF-8 text;",
-        ),
     ],
 )
 def test_unreadable_corefile_is_one_fault(
     files: dict[str, str | Exception], fault: str, make_reader: Callable[..., Reader]
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        assemble(FLAGS, {}, make_reader(files))
+        assemble(FLAGS, {}, make_reader(files), PLUGINS)
     (only,) = caught.value.faults
     assert str(only).startswith(fault)
     assert "-basecorefile" in only.text
@@ -216,7 +227,7 @@ def configure_stock(
         text = text.replace(variable, value)
     flags = Flags(localip=tuple(localip.split(",")), upstreamsvc="kube-dns-upstream")
     files = {"/etc/coredns/Corefile.base": text, "/etc/resolv.conf": RESOLV_CONF}
-    return assemble(flags, environ, make_reader(files))
+    return assemble(flags, environ, make_reader(files), PLUGINS)
 
 
 @pytest.mark.parametrize("steps", [SED_IPTABLES, {}], ids=["sed", "no sed"])
@@ -321,6 +332,7 @@ def test_stub_domains_become_server_blocks(configure: Callable[..., Config]) -> 
             errors=ErrorsPolicy(),
             cache=CAP_30,
             forwards=(ForwardPolicy(ROOT, tuple(map(Upstream, addresses))),),
+            takes_queries=True,
             directives=("errors", "cache", "bind", "forward"),
             file="/etc/kube-dns/stubDomains",
             line=line,
@@ -363,9 +375,10 @@ def test_text_for_conf_holds_everything_that_is_in_force(
 ) -> None:
     files = {"Corefile": text, **CONFIGMAP}
     template = read_template(FLAGS, STOCK_ENVIRONMENT, make_reader(files))
-    assert "__PILLAR__" not in template.text
-    config = assemble(FLAGS, STOCK_ENVIRONMENT, make_reader(files), template=template)
-    again = assemble(FLAGS, {}, make_reader({"Corefile": template.text}))
+    config = assemble(FLAGS, STOCK_ENVIRONMENT, make_reader(files), PLUGINS, template=template)
+    written = template.text_for(config)
+    assert "__PILLAR__" not in written
+    again = assemble(FLAGS, {}, make_reader({"Corefile": written}), PLUGINS)
     assert [replace(block, file="", line=0) for block in again.blocks] == [
         replace(block, file="", line=0) for block in config.blocks
     ]
@@ -374,23 +387,31 @@ def test_text_for_conf_holds_everything_that_is_in_force(
 def test_text_for_conf_names_a_missing_service_and_can_be_read_again(
     make_reader: Callable[..., Reader],
 ) -> None:
-    text = read_template(FLAGS, {}, make_reader({"Corefile": TEMPLATE})).text
+    template = read_template(FLAGS, {}, make_reader({"Corefile": TEMPLATE}))
+    text = template.text_for(assemble(FLAGS, {}, make_reader({}), PLUGINS, template=template))
     assert text.count("forward . missing-service://kube-dns {") == 3
     environ = {"KUBE_DNS_SERVICE_HOST": "10.0.0.1"}
-    again = assemble(FLAGS, environ, make_reader({"Corefile": text}))
+    again = assemble(FLAGS, environ, make_reader({"Corefile": text}), PLUGINS)
     assert again.blocks[0].forwards[0].upstreams[0].address == Address("10.0.0.1", 53)
 
 
-def test_stub_domain_of_a_zone_in_the_corefile_names_both_places(
-    find_faults: Callable[..., list[str]],
+def test_stub_domain_of_a_zone_in_the_corefile_is_left_out_alone(
+    make_reader: Callable[..., Reader],
 ) -> None:
     text = ". {\n}\nACME.local:53 {\n    bind 169.254.20.10\n}\n"
-    assert find_faults(text, CONFIGMAP, flags=FLAGS) == [
+    reader = make_reader({"Corefile": text, **CONFIGMAP})
+    template = read_template(FLAGS, {}, reader)
+    config = assemble(FLAGS, {}, reader, PLUGINS, template=template)
+    assert [block.zones[0].text for block in config.blocks] == [".", "acme.local.", "b.example."]
+    assert config.warnings == (
         (
             "/etc/kube-dns/stubDomains:2:3: zone acme.local. on port 53 is already served by the"
-            " block in Corefile:3: remove it here or there, or bind different addresses"
-        )
-    ]
+            " block in Corefile:3: this stub domain is left out"
+        ),
+    )
+    assert template.has_left_out(config)
+    assert "acme.local:53" not in template.text_for(config)
+    assert "b.example:53" in template.text_for(config)
 
 
 def test_broken_configmap_can_be_told_apart_and_left_out(
@@ -398,12 +419,12 @@ def test_broken_configmap_can_be_told_apart_and_left_out(
 ) -> None:
     reader = make_reader({"Corefile": FORCED, **CONFIGMAP, "/etc/kube-dns/stubDomains": "{"})
     with pytest.raises(ConfigError) as caught:
-        assemble(FLAGS, {}, reader)
+        assemble(FLAGS, {}, reader, PLUGINS)
     assert all(map(is_in_kubedns, caught.value.faults))
-    (block,) = assemble(FLAGS, {}, reader, with_kubedns=False).blocks
+    (block,) = assemble(FLAGS, {}, reader, PLUGINS, with_kubedns=False).blocks
     assert block.forwards[0].upstreams == ()
     template = read_template(FLAGS, {}, reader, with_kubedns=False)
-    assert assemble(FLAGS, {}, reader, template=template).blocks == (block,)
+    assert assemble(FLAGS, {}, reader, PLUGINS, template=template).blocks == (block,)
 
 
 def test_faults_of_corefile_and_configmap_come_together(
@@ -484,9 +505,9 @@ def test_interface_names_are_resolved_where_that_is_possible(
     with pytest.raises(
         ConfigError, match="'eth1' is neither an IP address nor an interface that has one"
     ):
-        assemble(FLAGS, {}, reader, resolve_interface=resolve)
+        assemble(FLAGS, {}, reader, PLUGINS, resolve_interface=resolve)
     reader = make_reader({"Corefile": ". {\n    bind eth0 {\n        except fd00::7\n    }\n}\n"})
-    (block,) = assemble(FLAGS, {}, reader, resolve_interface=resolve).blocks
+    (block,) = assemble(FLAGS, {}, reader, PLUGINS, resolve_interface=resolve).blocks
     assert block.bind == ("127.0.0.7",)
 
 
@@ -507,6 +528,10 @@ def test_flags_reach_the_configuration(configure: Callable[..., Config]) -> None
         interface_name="dns0",
         setup_iptables=False,
         rules=Backend.NFTABLES,
+        fallback=None,
+        rules_conntrack=True,
+        stuck_after_s=0.0,
+        leave_wait_s=2.0,
         sync_interval_s=5.0,
         skip_teardown=True,
         health_port=8081,
@@ -522,8 +547,19 @@ def test_flags_reach_the_configuration(configure: Callable[..., Config]) -> None
         7,
         30,
         node=NodePlan(
-            "dns0", FLAGS.localip, 53, 8081, Backend.NFTABLES, has_interface=True, has_rules=False
+            "dns0",
+            FLAGS.localip,
+            53,
+            8081,
+            Backend.NFTABLES,
+            has_interface=True,
+            has_rules=False,
+            fails_over=False,
+            is_tracked=True,
+            is_wildcard=True,
         ),
+        stuck_after_s=0.0,
+        leave_wait_s=2.0,
         sync_interval_s=5.0,
         skip_teardown=True,
         rundir="/run/x",
@@ -537,5 +573,145 @@ def test_flags_reach_the_configuration(configure: Callable[..., Config]) -> None
     assert config.cluster_domain != CLUSTER_DOMAIN
 
 
+@pytest.mark.parametrize(
+    ("localip", "environ", "flag", "found"),
+    [
+        (("169.254.20.10", "10.96.0.10"), {}, (), ("10.96.0.10",)),
+        (("169.254.20.10", "10.96.0.10"), {}, ("10.0.0.9",), ("10.0.0.9",)),
+        (("169.254.20.10", "10.96.0.10"), {}, None, ()),
+        (
+            ("169.254.20.10", "10.96.0.10", "fd00::a", "fd96::10"),
+            {},
+            (),
+            ("10.96.0.10", "fd96::10"),
+        ),
+        (("169.254.20.10",), {"KUBE_DNS_SERVICE_HOST": "10.96.0.10"}, (), ("10.96.0.10",)),
+        (("169.254.20.10",), {"KUBE_DNS_SERVICE_HOST": "None"}, (), ("10.9.9.9",)),
+        (("169.254.20.10",), {"KUBE_DNS_SERVICE_HOST": "169.254.20.10"}, (), ("10.9.9.9",)),
+        (("fd00::a",), {}, (), ("10.9.9.9",)),
+    ],
+)
+def test_cluster_dns_is_found_where_the_user_or_kubernetes_names_it(
+    configure: Callable[..., Config],
+    localip: tuple[str, ...],
+    environ: dict[str, str],
+    flag: tuple[str, ...] | None,
+    found: tuple[str, ...],
+) -> None:
+    flags = replace(FLAGS, localip=localip, fallback=flag)
+    text = "cluster.local {\n bind 169.254.20.10\n forward . 10.9.9.9 {\n force_tcp\n}\n}\n"
+    config = configure(text, flags=flags, environ=environ)
+    assert config.node.cluster_dns == found
+    assert not config.node.is_wildcard
+
+
+@pytest.mark.parametrize(
+    ("bind", "unbound"),
+    [
+        ("bind 169.254.20.10 10.96.0.10", ()),
+        ("bind 169.254.20.10", ("10.96.0.10",)),
+        ("", ()),
+        ("bind 0.0.0.0", ()),
+    ],
+)
+def test_rules_leave_alone_what_no_listener_is_bound_to(
+    configure: Callable[..., Config], bind: str, unbound: tuple[str, ...]
+) -> None:
+    config = configure(f".:53 {{\n{bind}\nwhoami\n}}\n", flags=FLAGS)
+    assert config.node.unbound == unbound
+
+
+def test_successor_is_waited_for_in_a_pod_only(configure: Callable[..., Config]) -> None:
+    text = ".:53 {\n whoami\n}\n"
+    assert configure(text).leave_wait_s == 0
+    assert configure(text, environ={"KUBERNETES_SERVICE_HOST": "10.96.0.1"}).leave_wait_s == 10
+
+
 def test_address_prints_with_brackets_only_where_needed() -> None:
     assert [str(Address("10.0.0.1", 53)), str(Address("::1", 53))] == ["10.0.0.1:53", "[::1]:53"]
+
+
+@pytest.mark.parametrize("scheme", ["tls", "https", "https3", "grpc", "quic"])
+def test_block_of_another_transport_is_left_out_and_the_rest_is_served(
+    scheme: str, configure: Callable[..., Config]
+) -> None:
+    text = f"{scheme}://a.example {{\n    tls cert key\n    nonsense\n}}\n. {{\n    errors\n}}\n"
+    config = configure(text)
+    assert [(block.zones, block.port) for block in config.blocks] == [((ROOT,), 53)]
+    assert config.warnings == (
+        (
+            f"Corefile:1:1: '{scheme}://a.example' is left out with its whole block: nodecache"
+            " serves DNS over UDP and TCP only"
+        ),
+    )
+
+
+def test_zone_of_another_transport_is_left_out_of_its_block(
+    configure: Callable[..., Config],
+) -> None:
+    config = configure("a.example, tls://b.example:853 {\n    errors\n}\n")
+    assert [[zone.text for zone in block.zones] for block in config.blocks] == [["a.example."]]
+    assert config.warnings == (
+        (
+            "Corefile:1:12: 'tls://b.example:853' is left out: nodecache serves DNS over UDP and"
+            " TCP only"
+        ),
+    )
+
+
+def test_nothing_but_other_transports_is_a_fault(find_faults: Callable[..., list[str]]) -> None:
+    assert find_faults("tls://. {\n}\n") == [
+        "Corefile: no server block is left: begin with a line such as '.:53 {'"
+    ]
+
+
+def test_imports_begin_at_the_folder_of_conf_and_other_files_at_the_working_directory(
+    configure: Callable[..., Config],
+) -> None:
+    files = {
+        "/etc/custom/a.server": "a.example {\n}\n",
+        "/base/custom/b.server": "b.example {\n}\n",
+        "site.hosts": "10.0.0.1 a.example",
+        "/base/site.hosts": "10.0.0.2 a.example",
+        "/etc/site.hosts": "10.0.0.3 a.example",
+    }
+    text = ". {\n    hosts site.hosts\n}\nimport custom/*.server\n"
+    flags = Flags(localip=("127.0.0.15",), basecorefile="/base/Corefile", conf="/etc/Corefile")
+    config = configure("", {"/base/Corefile": text, **files}, flags=flags)
+    assert [block.zones[0].text for block in config.blocks] == [".", "a.example."]
+    table = config.blocks[0].of(HOSTS)
+    assert table is not None
+    assert table.addresses[0][1] == (bytes((10, 0, 0, 1)),)
+    config = configure("", {"/base/Corefile": text, **files}, flags=replace(flags, conf=""))
+    assert [block.zones[0].text for block in config.blocks] == [".", "b.example."]
+
+
+def test_byte_order_marks_and_octets_that_are_no_utf8_in_any_file_mean_nothing(
+    configure: Callable[..., Config],
+) -> None:
+    def text(octets: bytes) -> str:
+        return decode_text(octets)
+
+    bom = b"\xef\xbb\xbf"
+    files = {
+        "/etc/resolv.conf": text(bom + b"# caf\xe9\r\nnameserver 10.0.0.9\r\n" + bom),
+        "site.hosts": text(bom + b"10.0.0.1 a.example # caf\xe9\n10.0.0.2 caf\xe9.example"),
+        "more": text(bom + b"# \xff\nhosts site.hosts"),
+        "/etc/kube-dns/stubDomains": text(
+            bom + b'{"b.example": ["10.0.0.3"], "\xe9": ["10.0.0.4"]}'
+        ),
+    }
+    config = configure(text(b"# \xfe\n. {\nforward . /etc/resolv.conf\nimport more\n}"), files)
+    first, stub = config.blocks
+    assert first.forwards[0].upstreams == (Upstream(Address("10.0.0.9", 53)),)
+    table = first.of(HOSTS)
+    assert table is not None
+    assert [name for name, _ in table.addresses] == [parse_name("a.example").wire]
+    assert stub.zones == (parse_name("b.example"),)
+    assert [warning.split("; ")[0] for warning in config.warnings] == [
+        "/etc/kube-dns/stubDomains:1:29: '?' is no domain name: left out",
+        (
+            "site.hosts:2:1: 'caf\\xe9.example' cannot be meant: write an international domain"
+            " name in its xn-- form: it is skipped"
+        ),
+    ]

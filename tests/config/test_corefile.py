@@ -8,8 +8,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nodecache.config.corefile import Block, Directive, Reader, parse_corefile
-from nodecache.config.words import Report
+from nodecache.config.corefile import (
+    Block,
+    Directive,
+    Reader,
+    decode_text,
+    encode_text,
+    parse_corefile,
+)
+from nodecache.config.lexer import Report
 
 Tree = list[tuple[list[str], list[object]]]
 
@@ -131,8 +138,30 @@ def test_every_word_knows_its_place(no_files: Reader) -> None:
     assert (cache.arguments[0].line, cache.arguments[0].column) == (3, 8)
 
 
-def test_windows_line_ends_and_byte_order_mark(tree_of: TreeOf) -> None:
-    assert tree_of("\ufeff. {\r\n  errors\r\n}\r\n") == [(["."], [["errors"]])]
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b". {\r\n  errors\r\n}\r\n",
+        b". {\n  errors\n}",
+        b"\xef\xbb\xbf. {\n  errors\n}\n",
+        b"# first\n\xef\xbb\xbf. {\n  errors\n}\n\xef\xbb\xbf",
+        b". { # caf\xe9, \xff and \xc3\n  errors # \x00\x1b[31m\n}\n",
+        b". {\n  errors # " + "\N{LINE SEPARATOR}\x85\N{NO-BREAK SPACE}".encode() + b"\n}\n",
+        b". {\n  # " + b"x" * 100_000 + b"\n  errors\n}\n",
+    ],
+    ids=["CR LF", "no end of line", "BOM", "BOM within", "Latin-1", "line separator", "long line"],
+)
+def test_bytes_that_do_not_matter_change_nothing(octets: bytes, tree_of: TreeOf) -> None:
+    text = decode_text(octets)
+    assert tree_of(text) == [(["."], [["errors"]])]
+    assert encode_text(text) == octets.replace(b"\xef\xbb\xbf", b"")
+
+
+def test_octet_that_is_no_utf8_is_in_a_word_what_go_makes_of_it(tree_of: TreeOf) -> None:
+    text = decode_text(b'. {\n  log "gr\xf6\xdfe {$X}"\n}\n')
+    tree = tree_of(text, environ={"X": "\udce9"})
+    assert tree == [(["."], [["log", "gr\ufffd\ufffde \ufffd"]])]
+    str(tree).encode()  # nothing that encodes a word later on can fail
 
 
 def test_environment_fills_both_forms(tree_of: TreeOf) -> None:
@@ -205,7 +234,6 @@ def test_faults_in_an_imported_file_name_that_file(make_reader: Callable[..., Re
     ("error", "text"),
     [
         (PermissionError(13, "Permission denied"), "Permission denied"),
-        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), "it is not UTF-8 text"),
         (ValueError("it is longer than 4 MiB"), "it is longer than 4 MiB"),
     ],
 )
@@ -318,3 +346,89 @@ def test_large_repetitive_text_ends_with_bounded_faults(
 ) -> None:
     faults = find_faults(piece * (100_000 // len(piece)), environ={"E": "x" * 4000})
     assert 1 <= len(faults) <= 100
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (
+            ". {\n  forward . 10.0.0.1 {\n    force_tcp\n  }\n# end\n",
+            "1:3: this '{' is never closed: add a line with '}'",
+        ),
+        (
+            ". {\n  forward . 10.0.0.1 {\n    force_tcp\n  }\n}\n}\n}\n",
+            "6:1: this '}' closes nothing: remove it",
+        ),
+        (
+            ".\nforward . 10.0.0.1 {\n    force_tcp\n}\n}\n",
+            "5:1: this '}' closes nothing that was opened: line 1 lacks its '{'",
+        ),
+    ],
+    ids=["last one missing", "too many at the end", "never opened"],
+)
+def test_braces_that_coredns_does_not_miss_are_warned_of(
+    text: str, warning: str, no_files: Reader
+) -> None:
+    blocks, report = parse(text, no_files)
+    assert outline(blocks) == [(["."], [["forward", ".", "10.0.0.1", [["force_tcp"]]]])]
+    assert (report.faults, report.warnings) == ([], [f"etc/Corefile:{warning}"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ". {\n  forward . 10.0.0.1\n",
+        ". {\n  forward . 10.0.0.1 {\n    force_tcp\n",
+        ". {\n  forward . 10.0.0.1 {\n  }\n  errors\n",
+        ". {\n  errors\n}\n}\nb.example {\n  errors\n}\n",
+        "(s) {\n  forward . 10.0.0.1 {\n  }\n",
+    ],
+)
+def test_braces_that_coredns_misses_are_faults(text: str, no_files: Reader) -> None:
+    _, report = parse(text, no_files)
+    assert report.faults
+
+
+def imports(name: str, reader: Reader, folder: str | None) -> tuple[Tree, Report]:
+    report = Report()
+    text = f". {{\n  import {name}\n}}\n"
+    return outline(parse_corefile(text, "base/Corefile", {}, reader, report, folder)), report
+
+
+def test_imports_begin_at_the_folder_that_is_given(make_reader: Callable[..., Reader]) -> None:
+    reader = make_reader(
+        {
+            "conf/custom/a.override": "import b",
+            "conf/custom/b": "errors",
+            "base/custom/a.override": "loop",
+            "conf/b": "whoami",
+        }
+    )
+    for folder, found in (("conf", "errors"), ("base", "loop"), (None, "loop")):
+        for name in ("custom/*.override", "custom/a.override"):
+            tree, report = imports(name, reader, folder)
+            assert tree == [(["."], [[found]])]
+            assert (report.faults, report.warnings) == ([], [])
+
+
+def test_import_that_would_be_found_beside_the_template_names_the_way_out(
+    make_reader: Callable[..., Reader],
+) -> None:
+    reader = make_reader({"base/custom/a.override": "loop"})
+    hint = (
+        "; imports begin at the folder of -conf, as in node-cache: for what lies beside"
+        " 'base/Corefile' write 'import base/custom/"
+    )
+    _, report = imports("custom/*.override", reader, "conf")
+    assert report.warnings == [
+        f"base/Corefile:2:10: no file matches 'conf/custom/*.override'{hint}*.override'"
+    ]
+    _, report = imports("custom/a.override", reader, "conf")
+    assert [str(fault) for fault in report.faults] == [
+        (
+            "base/Corefile:2:10: there is no snippet and no file 'custom/a.override'"
+            f" (looked for 'conf/custom/a.override'){hint}a.override'"
+        )
+    ]
+    _, report = imports("none/*.override", reader, "conf")
+    assert report.warnings == ["base/Corefile:2:10: no file matches 'conf/none/*.override'"]

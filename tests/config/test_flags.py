@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodecache.config.flags import TABLE, Flags, help_text, parse_flags
+from nodecache.config.flag_table import TABLE
+from nodecache.config.flags import Flags, help_text, parse_flags
 from nodecache.config.model import Address, LogFormat, NxdomainScope
 from nodecache.config.names import parse_name
 
@@ -145,6 +146,16 @@ def test_reloadwithsignal_is_accepted() -> None:
     assert read("-reloadwithsignal").reload_with_signal
 
 
+def test_arguments_of_acks_chart_are_accepted() -> None:
+    words = (
+        "-localip 169.254.20.10 -conf /etc/coredns/Corefile -upstreamsvc node-local-upstream"
+        " -setupiptables=true -skipteardown=true -forwardonexit=false"
+    )
+    ours = read(*words.split())
+    assert ours.skip_teardown
+    assert not ours.forward_on_exit
+
+
 def test_upstreamsvc_may_be_empty_for_who_writes_addresses() -> None:
     assert read("-upstreamsvc=").upstreamsvc == ""
 
@@ -190,7 +201,7 @@ def test_metrics_address_may_be_turned_off() -> None:
             ),
         ),
         (["-cache-size", "1MB"], "-cache-size: '1MB' is no size: write one such as 64MiB or 1GiB"),
-        (["-nxdomain-scope", "none"], "-nxdomain-scope: 'none' is none of cluster, all"),
+        (["-nxdomain-scope", "no"], "-nxdomain-scope: 'no' is none of cluster, all, none"),
         (
             ["-client-share", "0"],
             "-client-share: 0 is out of range: give 1 to 100 per cent (100 sets no limit)",

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodecache.config.jsontext import JsonTextError, Kind, Value, parse_json
+from nodecache.config.jsontext import JsonTextError, Shape, Value, parse_json
 
 
 def plain(value: Value) -> object:
     """The value as json.loads gives it."""
-    if value.kind is Kind.OBJECT:
+    if value.shape is Shape.OBJECT:
         return {name.text: plain(member) for name, member in value.members}
-    if value.kind is Kind.LIST:
+    if value.shape is Shape.LIST:
         return [plain(item) for item in value.items]
-    return value.text if value.kind is Kind.STRING else json.loads(value.text)
+    return value.text if value.shape is Shape.STRING else json.loads(value.text)
 
 
 def test_values_know_their_places() -> None:

@@ -17,7 +17,6 @@ from nodecache.config.values import (
     parse_ip,
     parse_listen_address,
     parse_octets,
-    shown,
     split_port,
 )
 from nodecache.limits import PORT
@@ -131,10 +130,6 @@ def test_ip_addresses_take_their_normal_form() -> None:
 def test_nearest_word_is_proposed_only_when_it_is_near() -> None:
     assert nearest("forwrd", ["cache", "forward"]) == "; did you mean 'forward'?"
     assert nearest("xyzzy", ["cache", "forward"]) == ""
-
-
-def test_shown_text_is_one_safe_line() -> None:
-    assert shown("a\n\x1b\ud800") == r"'a\n\x1b\ud800'"
 
 
 def test_limit_says_bounds_unit_and_source_in_plain_figures() -> None:

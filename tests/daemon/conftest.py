@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import pytest
 from tests.daemon.faulty import ScriptedUpstream
 from tests.daemon.processes import HOST, Daemon, faultless, free_port
 from tests.daemon.servers import Upstream, start_bind, start_knot, start_unbound
+from tests.kept import Kept
 
 
 class StartDaemon(Protocol):
@@ -105,11 +106,24 @@ class Houses:
         return self._daemons[name]
 
 
-@pytest.fixture(scope="session")
-def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Houses]:
-    """What the whole session shares: random order of tests starts nothing twice."""
+@contextmanager
+def open_houses(folder_of: Callable[[str], Path]) -> Iterator[Houses]:
+    """Ends with the block whatever was started."""
     with ExitStack() as stack:
-        yield Houses(tmp_path_factory.mktemp, stack)
+        yield Houses(folder_of, stack)
+
+
+@pytest.fixture(scope="session")
+def all_houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept[Houses]]:
+    """What the whole session shares: random order of tests starts nothing twice."""
+    with Kept(lambda: open_houses(tmp_path_factory.mktemp)) as kept:
+        yield kept
+
+
+@pytest.fixture
+def houses(all_houses: Kept[Houses], request: pytest.FixtureRequest) -> Houses:
+    """The real servers, and a daemon before each."""
+    return all_houses.get(request)
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ class Fault(enum.Enum):
     HALF_AND_SILENCE = "half a message, then nothing"
     FIN = "FIN at once"
     RESET = "a reset"
+    ANSWER_AND_RESET = "an answer, and a reset behind it"
     SILENCE = "nothing at all"
     GARBAGE = "random octets"
     EMPTY = "a message of no octets"
@@ -238,13 +239,15 @@ class ScriptedUpstream:
         """Does what the connection's fault says; returns whether it goes on."""
         if fault is Fault.NONE:
             self.begin(self._fail(query, writer) if self.fails else self._reply(query, writer))
-        elif fault is Fault.RESET:
+        elif fault in (Fault.RESET, Fault.ANSWER_AND_RESET):
+            if fault is Fault.ANSWER_AND_RESET:
+                writer.write(_frame(_answer(query).to_wire()))
             sock: socket.socket = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             writer.transport.abort()
         elif fault not in (Fault.SILENCE, Fault.FIN):
             writer.write(_wrong_octets(fault, query))
-        return fault not in (Fault.RESET, Fault.FIN, Fault.HALF)
+        return fault not in (Fault.RESET, Fault.ANSWER_AND_RESET, Fault.FIN, Fault.HALF)
 
     async def _fail(self, query: dns.message.Message, writer: asyncio.StreamWriter) -> None:
         response = dns.message.make_response(query, recursion_available=True)

@@ -22,6 +22,12 @@ PATIENCE_S = 20.0  # a shared machine may rest for seconds; nothing here is a me
 _PID = os.getpid()
 HOST = f"127.{64 + _PID % 128}.{_PID // 128 % 250 + 1}.{_PID // 32_000 % 250 + 1}"
 
+
+def own_host(second: int) -> str:
+    """Returns another such address, in 127.SECOND: another worker may run the same test."""
+    return f"127.{second}.{_PID % 250 + 1}.{_PID // 250 % 250 + 1}"
+
+
 _given_ports: set[int] = set()
 
 

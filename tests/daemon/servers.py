@@ -28,6 +28,8 @@ _PACKAGES = {
     "openssl": "openssl",
     "ip": "iproute2",
     "getent": "libc-bin",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
 }
 
 
@@ -199,11 +201,11 @@ zone "{ORIGIN}" {{ type primary; file "example.zone"; }};
     return Upstream("bind", folder, command, host, port)
 
 
-def make_certificate(folder: Path) -> None:
+def make_certificate(folder: Path, days: int = 2) -> None:
     """Writes key.pem and a self-signed cert.pem for ``TLS_NAME``."""
     command = [
         program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
-        "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", f"/CN={TLS_NAME}",
+        "ec_paramgen_curve:prime256v1", "-nodes", "-days", str(days), "-subj", f"/CN={TLS_NAME}",
         "-addext", f"subjectAltName=DNS:{TLS_NAME}",
         "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"),
     ]  # fmt: skip

@@ -155,7 +155,8 @@ def serving(
     path.write_text(corefile(port, metrics_port, upstream, directives))
     command = daemon_command(path, HOST, setup_port)
     if program:
-        command = [program, *command[3:]]
+        ours = ("-keeper=false", "-rundir=")
+        command = [program, *(word for word in command[3:] if word not in ours)]
         command[command.index("-conf") + 1] = str(folder / f"conf.{port}")
     with Child(command, folder / f"log.{port}") as child:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ import dns.rcode
 import pytest
 
 from tests.daemon.faulty import ScriptedUpstream, right_address
-from tests.daemon.processes import HOST, Daemon, faultless, free_port, wait_until
+from tests.daemon.processes import HOST, PATIENCE_S, Daemon, faultless, free_port, wait_until
 from tests.daemon.stubs import (
     addresses,
     ask,
@@ -249,6 +250,7 @@ def test_taken_port_of_a_page_stops_no_query(
     assert addresses(ask(daemon, "a.test")) == [right_address("a.test")]
 
 
+@pytest.mark.slow
 def test_loop_is_found_and_only_its_misses_fail(tmp_path: Path) -> None:
     port, metrics_port, ready_port = free_port(), free_port(), free_port()
     text = f""".:{port} {{
@@ -281,3 +283,65 @@ def test_bind_takes_the_addresses_of_an_interface(tmp_path: Path) -> None:
     with faultless(daemon):
         daemon.wait_until_serving()
         assert ask(daemon, "who.test").rcode() == dns.rcode.NOERROR
+
+
+def nsids(daemon: Daemon, *, asked: bool) -> list[bytes]:
+    query = make_query("a.test", payload=1232)
+    query.use_edns(0, payload=1232, options=[dns.edns.NSIDOption(b"")] if asked else [])
+    reply = dns.query.udp(query, daemon.host, PATIENCE_S, daemon.port)
+    return [option.nsid for option in reply.options if isinstance(option, dns.edns.NSIDOption)]
+
+
+def test_nsid_tells_the_host_or_what_is_written_and_changes_with_a_reload(
+    daemon_with: StartWith,
+) -> None:
+    daemon = daemon_with("    nsid")
+    for _ in range(3):  # a miss, a hit, and from the packet cache
+        assert nsids(daemon, asked=True) == [socket.gethostname().encode()]
+        assert nsids(daemon, asked=False) == []
+    path = Path(daemon.command[daemon.command.index("-basecorefile") + 1])
+    path.write_text(path.read_text().replace("nsid", "nsid somebody else"))
+    wait_until(lambda: nsids(daemon, asked=True) == [b"somebody else"], daemon.log)
+    assert nsids(daemon, asked=False) == []
+
+
+@pytest.mark.slow
+def test_errors_are_told_in_the_words_of_coredns_and_summed_up_by_its_patterns(
+    tmp_path: Path,
+) -> None:
+    port, metrics_port, dead = free_port(), free_port(), free_port()
+    deaf = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    deaf.bind((HOST, 0))
+    text = f""".:{port} {{
+    bind {HOST}
+    errors {{
+        consolidate 1h ".* i/o timeout$" warning
+    }}
+    forward silent.test {HOST}:{deaf.getsockname()[1]}
+    forward . {HOST}:{dead} {{
+        force_tcp
+    }}
+    prometheus {HOST}:{metrics_port}
+}}
+"""
+    daemon = Daemon(tmp_path, text, port=port, metrics_port=metrics_port)
+    with deaf, faultless(daemon):
+        daemon.wait_until_serving()
+        for name in ("a.test", "a.silent.test"):
+            assert ask(daemon, name).rcode() == dns.rcode.SERVFAIL
+        assert daemon.stop() == 0
+    refused = f"dial tcp {HOST}:{dead}: connect: connection refused"
+    assert f"[ERROR] plugin/errors: 2 a.test. A: {refused} (" in daemon.log()
+    timeouts = "plugin/errors: 1 errors like '.* i/o timeout$' occurred in last 1h0m0s"
+    assert f"[WARNING] {timeouts}" in daemon.log()
+
+
+def test_query_log_names_the_upstream_that_answered(
+    daemon_with: StartWith, scripted: ScriptedUpstream
+) -> None:
+    daemon = daemon_with('    log . "{name} from {/forward/upstream}"')
+    for _ in range(2):
+        ask(daemon, "a.test")
+    place = f"{scripted.host}:{scripted.port}"
+    wait_until(lambda: "a.test. from -" in daemon.log(), daemon.log)
+    assert daemon.log().count(f"a.test. from {place}") == 1

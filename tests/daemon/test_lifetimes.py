@@ -71,6 +71,7 @@ def test_the_cap_of_the_corefile_holds(daemon_for: StartDaemon, scripted: Script
         assert ask(daemon, "long.ttl-86400.test").answer[0].ttl in (29, 30)
 
 
+@pytest.mark.slow
 def test_a_hot_name_is_refreshed_before_it_expires(
     daemon_for: StartDaemon, scripted: ScriptedUpstream
 ) -> None:

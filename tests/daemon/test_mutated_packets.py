@@ -106,6 +106,7 @@ def received(samples: Samples) -> float:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_every_mutated_packet_is_answered_or_dropped_and_counted(
     daemon_for: StartDaemon, knot: Upstream

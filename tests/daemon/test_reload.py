@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,11 +17,11 @@ import pytest
 from tests.daemon.conftest import StartDaemon, corefile
 from tests.daemon.faulty import ScriptedUpstream, right_address
 from tests.daemon.load import Load
-from tests.daemon.processes import HOST, Daemon, faultless, free_port, wait_until
+from tests.daemon.processes import HOST, Daemon, faultless, free_port, own_host, wait_until
 from tests.daemon.stubs import addresses, ask, scrape, total
 
 NAMES = [f"hot{n}.test" for n in range(50)]
-NAMESERVER = "127.2." + HOST.split(".", 2)[2]  # not where the daemon itself listens
+NAMESERVER = own_host(2)  # not where the daemon itself listens
 NOTICED_S = 2.0
 ROUNDS = 30
 
@@ -115,6 +114,7 @@ def test_config_map_whose_link_is_swapped_is_loaded(
         assert (tmp_path / "out").read_text() == changed
 
 
+@pytest.mark.slow
 def test_wrong_configuration_leaves_the_running_one_alone_and_is_told_once(daemon: Daemon) -> None:
     ask(daemon, "a.test")
     good = path_of(daemon).read_text()
@@ -180,9 +180,43 @@ def test_replaced_resolv_conf_is_used(tmp_path: Path, daemon_for: StartDaemon) -
         assert addresses(ask(daemon, "a.test")) == [right_address("a.test")]
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="resolv.conf means port 53, which needs root")
+def test_resolv_conf_that_blinks_costs_neither_upstreams_nor_cache(
+    tmp_path: Path, daemon_for: StartDaemon
+) -> None:
+    resolv_conf = tmp_path / "resolv.conf"
+    text = f"nameserver {NAMESERVER}\n"
+    resolv_conf.write_text(text)
+    daemon, port = daemon_for(str(resolv_conf)), free_port()
+    change(daemon, "errors", f"errors\n    ready {HOST}:{port}")
+    wait_for_load(daemon, 1)
+
+    def kept(count: int) -> bool:
+        return total(scrape(daemon), "nodecache_kept_files") == count
+
+    with ScriptedUpstream(host=NAMESERVER, port=53) as upstream:
+        ask(daemon, "warm.test")
+        resolv_conf.write_text("")
+        wait_until(lambda: kept(1), daemon.log)
+        resolv_conf.unlink()
+        os.mkfifo(resolv_conf)
+        time.sleep(NOTICED_S)
+        assert str(resolv_conf) in ready_text(daemon, port)
+        assert addresses(ask(daemon, "cold.test")) == [right_address("cold.test")]
+        resolv_conf.unlink()
+        resolv_conf.write_text(text)
+        wait_until(lambda: kept(0), daemon.log)
+        assert str(resolv_conf) not in ready_text(daemon, port)
+        for name in ("warm.test", "cold.test"):
+            assert addresses(ask(daemon, name)) == [right_address(name)]
+            assert len(upstream.asked_for(name)) == 1
+    assert daemon.log().count("those that it named before go on") == 1
+
+
 @pytest.mark.slow
 def test_reload_each_second_under_load_loses_no_query_and_no_hit(
-    daemon: Daemon, scripted: ScriptedUpstream, capsys: pytest.CaptureFixture[str]
+    daemon: Daemon, scripted: ScriptedUpstream
 ) -> None:
     variants = ["cache 300", "cache 299", "cache 300 {\n        prefetch 5\n    }"]
     for name in NAMES:
@@ -200,11 +234,10 @@ def test_reload_each_second_under_load_loses_no_query_and_no_hit(
         total(after, f"coredns_cache_{kind}_total") - total(before, f"coredns_cache_{kind}_total")
         for kind in ("hits", "requests")
     )
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{loaded(daemon)} reloads, {load.sent} queries: {load.lost} lost,"
-            f" {hits / requests:.2%} hits, longest {load.longest_s * 1000:.0f} ms\n"
-        )
+    print(
+        f"FIGURE {loaded(daemon)} reloads, {load.sent} queries: {load.lost} lost,"
+        f" {hits / requests:.2%} hits, longest {load.longest_s * 1000:.0f} ms"
+    )
     assert loaded(daemon) >= ROUNDS - 2
     assert load.lost == 0
     assert set(load.rcodes) == {0}
@@ -212,6 +245,7 @@ def test_reload_each_second_under_load_loses_no_query_and_no_hit(
     assert requests - hits <= load.sent / 100 + 1  # the names that nobody had asked before
 
 
+@pytest.mark.slow
 def test_memory_stays_where_it_is_over_many_reloads(
     tmp_path: Path, daemon: Daemon, scripted: ScriptedUpstream
 ) -> None:

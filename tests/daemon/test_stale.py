@@ -14,7 +14,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from nodecache.engine.stale import RECHECK_S
+from nodecache.resolve.stale import RECHECK_S
 from tests.daemon.conftest import StartDaemon
 from tests.daemon.faulty import Fault, ScriptedUpstream, right_address
 from tests.daemon.processes import Daemon, wait_until
@@ -119,6 +119,7 @@ def fragile(request: pytest.FixtureRequest) -> Fragile:
     return Fragile(knot, knot.child.kill, knot.restart)
 
 
+@pytest.mark.slow
 def test_hot_names_are_answered_through_an_outage_and_fresh_after_one_recheck(
     daemon_for: StartDaemon, fragile: Fragile
 ) -> None:
@@ -165,6 +166,7 @@ def test_first_query_waits_400_ms_for_a_hung_upstream_and_the_second_not_at_all(
     assert second.waits[0] < VERIFY_S / 2
 
 
+@pytest.mark.slow
 def test_upstream_known_to_be_dead_makes_no_client_wait(
     daemon_for: StartDaemon, own_knot: Upstream
 ) -> None:
@@ -188,6 +190,7 @@ def test_upstream_known_to_be_dead_makes_no_client_wait(
     assert median(others.waits) < VERIFY_S / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [Fault.WRONG_ID, Fault.WRONG_QUESTION, Fault.ECHO, Fault.GARBAGE, Fault.HALF, Fault.BROKEN],
@@ -209,6 +212,7 @@ def test_nonsense_never_replaces_a_good_answer(
     wait_until(lambda: visit(daemon, [name]).is_fresh, "a fresh answer")
 
 
+@pytest.mark.slow
 def test_nxdomain_of_a_living_upstream_wins_over_stale(
     daemon_for: StartDaemon, own_knot: Upstream
 ) -> None:
@@ -228,6 +232,7 @@ def test_nxdomain_of_a_living_upstream_wins_over_stale(
     assert is_gone()
 
 
+@pytest.mark.slow
 def test_name_asked_steadily_has_no_miss_but_the_first(
     daemon_for: StartDaemon, scripted: ScriptedUpstream
 ) -> None:

@@ -50,6 +50,7 @@ def flood(daemon: Daemon) -> None:
                     sock.recv(65535)
 
 
+@pytest.mark.slow
 def test_hot_names_stay_hits_under_a_storm_and_the_scrape_says_where_it_comes_from(
     cluster: ScriptedUpstream, daemon_for: StartDaemon
 ) -> None:

@@ -9,7 +9,7 @@ import dns.message
 
 from tests.daemon.conftest import StartDaemon
 from tests.daemon.faulty import ScriptedUpstream, right_address
-from tests.daemon.processes import Daemon
+from tests.daemon.processes import Daemon, wait_until
 from tests.daemon.servers import Upstream
 from tests.daemon.stubs import (
     addresses,
@@ -145,5 +145,4 @@ def test_closed_connections_leave_the_gauge(daemon_for: StartDaemon, knot: Upstr
         sock.sendall(framed([make_query(f"plain.{ORIGIN}").to_wire()]))
         read_message(sock)
         assert total(scrape(daemon), "nodecache_tcp_connections") == 1
-    time.sleep(0.2)
-    assert total(scrape(daemon), "nodecache_tcp_connections") == 0
+    wait_until(lambda: total(scrape(daemon), "nodecache_tcp_connections") == 0, daemon.log)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import dns.flags
 import dns.rcode
@@ -14,6 +16,7 @@ from tests.daemon.processes import HOST, free_port
 from tests.daemon.servers import TLS_NAME, Upstream, make_certificate, start_unbound
 from tests.daemon.stubs import addresses, ask, scrape, texts, total
 from tests.daemon.zone import LONG_STRINGS, MANY, ORIGIN
+from tests.kept import Kept
 
 OVER_UDP = "max_fails 2"
 Tls = tuple[Upstream, int]
@@ -61,10 +64,21 @@ def test_300_queries_in_a_row_over_udp_are_all_answered(
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
+def tls_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept[Tls]]:
+    with Kept(lambda: tls_server(tmp_path_factory.mktemp("tls"))) as kept:
+        yield kept
+
+
+@pytest.fixture
+def tls(tls_servers: Kept[Tls], request: pytest.FixtureRequest) -> Tls:
     """unbound with a certificate of its own for ``TLS_NAME``, and its TLS port."""
+    return tls_servers.get(request)
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[Tls]:
     tls_port = free_port()
-    upstream = start_unbound(tmp_path_factory.mktemp("tls"), tls_port)
+    upstream = start_unbound(folder, tls_port)
     try:
         upstream.wait_until_serving()
         yield upstream, tls_port

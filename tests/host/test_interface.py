@@ -110,14 +110,13 @@ def test_dummy_is_made_quiet_before_it_is_up_and_addressed_after(kernel: Kernel)
         "set_up nodelocaldns",
         *(f"add_address {address}" for address in ALL),
     ]
-    assert report.where == "nodelocaldns"
     assert report.notes[:2] == ("interface nodelocaldns made", "interface nodelocaldns brought up")
 
 
 def test_second_run_changes_nothing_and_says_nothing(kernel: Kernel) -> None:
     ensure(PLAN)
     kernel.calls.clear()
-    assert ensure(PLAN) == InterfaceReport("nodelocaldns")
+    assert ensure(PLAN) == InterfaceReport()
     assert kernel.calls == ["quieten nodelocaldns"]
 
 
@@ -127,8 +126,8 @@ def test_link_that_another_made_meanwhile_is_adopted(kernel: Kernel) -> None:
         raise OSError(errno.EEXIST, "File exists")
 
     kernel.add_dummy = add_dummy  # type: ignore[method-assign]
-    assert ensure(PLAN).where == "nodelocaldns"
-    assert len(kernel.standing) == 3
+    ensure(PLAN)
+    assert [found.index for found in kernel.standing] == [7] * 3
 
 
 def test_link_of_another_kind_is_used_and_its_flags_are_left_alone(kernel: Kernel) -> None:
@@ -143,11 +142,10 @@ def test_kernel_without_the_driver_gets_the_addresses_on_lo(kernel: Kernel) -> N
     kernel.errors["add_dummy"] = errno.EOPNOTSUPP
     kernel.links[0] = Link(1, "lo", "", is_up=False)
     report = ensure(PLAN)
-    assert report.where == "lo"
     assert {found.index for found in kernel.standing} == {1}
     assert "set_up lo" in kernel.calls
     assert sum("module dummy is missing" in note for note in report.notes) == 1
-    assert ensure(PLAN) == InterfaceReport("lo")
+    assert ensure(PLAN) == InterfaceReport()
 
 
 @pytest.mark.parametrize("method", ["add_dummy", "quieten", "set_up", "add_address"])
@@ -246,10 +244,72 @@ def test_only_planned_host_prefixes_leave_a_link_of_others(kernel: Kernel, name:
     report = remove(PLAN)
     assert kernel.standing == kept
     assert report.removed == tuple(f"address {address} of {name}" for address in ALL[1:])
-    assert remove(PLAN) == InterfaceReport(name)
+    assert remove(PLAN) == InterfaceReport()
 
 
 def test_address_that_another_removes_meanwhile_is_no_error(kernel: Kernel) -> None:
     kernel.standing.append(Standing(ALL[1], 32, 1))
     kernel.errors["delete_address"] = errno.EADDRNOTAVAIL
-    assert remove(PLAN) == InterfaceReport("lo")
+    assert remove(PLAN) == InterfaceReport()
+
+
+def test_what_went_to_lo_moves_once_there_is_a_link(kernel: Kernel) -> None:
+    kernel.errors["add_dummy"] = errno.EOPNOTSUPP
+    ensure(PLAN)
+    assert {found.index for found in kernel.standing} == {1}
+    kernel.standing.append(Standing(ip_address("127.0.0.1"), 8, 1))
+    kernel.links.append(Link(7, "nodelocaldns", "dummy", is_up=True))
+    kernel.calls.clear()
+    report = ensure(PLAN)
+    assert report.removed == tuple(f"address {address} of lo" for address in ALL)
+    pairs = [(f"add_address {address}", f"delete_address {address}") for address in ALL]
+    assert kernel.calls == ["quieten nodelocaldns", *(call for pair in pairs for call in pair)]
+    assert {found.index for found in kernel.standing if found.is_host} == {7}
+    assert ensure(PLAN) == InterfaceReport()
+
+
+def test_what_cannot_move_stays_on_lo_and_serves(kernel: Kernel) -> None:
+    kernel.standing += [Standing(address, address.max_prefixlen, 1) for address in ALL]
+    kernel.errors["add_address", LOCAL_IP6] = errno.EACCES
+    report = ensure(PLAN)
+    assert len(report.removed) == 2
+    [note] = [note for note in report.notes if "stays on lo" in note]
+    assert LOCAL_IP6 in note
+    assert kernel.is_local(LOCAL_IP6)
+
+
+def test_move_that_was_cut_short_is_finished(kernel: Kernel) -> None:
+    ensure(PLAN)
+    kernel.standing.append(Standing(ALL[0], 32, 1))
+    assert ensure(PLAN) == InterfaceReport((f"address {LOCAL_IP} of lo",))
+
+
+def test_wider_prefix_on_lo_is_somebody_elses(kernel: Kernel) -> None:
+    kernel.standing.append(Standing(ALL[0], 16, 1))
+    report = ensure(PLAN)
+    assert report.removed == ()
+    assert f"{LOCAL_IP} is on lo already and stays there" in report.notes
+
+
+def test_address_of_other_flags_leaves_our_link(kernel: Kernel) -> None:
+    ensure(PLAN)
+    kept = [Standing(ip_address("192.0.2.1"), 24, 7), Standing(ip_address("fe80::1"), 128, 7)]
+    kernel.standing += [*kept, Standing(ip_address("10.96.0.11"), 32, 1)]
+    report = ensure(NodePlan("nodelocaldns", (LOCAL_IP,)))
+    assert report.removed == (
+        f"address {CLUSTER_IP} of nodelocaldns",
+        f"address {LOCAL_IP6} of nodelocaldns",
+    )
+    assert [found for found in kernel.standing if found.index == 7] == [
+        Standing(ALL[0], 32, 7),
+        *kept,
+    ]
+    assert Standing(ip_address("10.96.0.11"), 32, 1) in kernel.standing
+
+
+def test_address_of_other_flags_stays_on_links_of_others(kernel: Kernel) -> None:
+    kernel.links.append(Link(4, "nodelocaldns", "bridge", is_up=True))
+    other = Standing(ip_address("10.96.0.11"), 32, 4)
+    kernel.standing.append(other)
+    assert ensure(PLAN).removed == ()
+    assert other in kernel.standing

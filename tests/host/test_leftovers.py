@@ -6,8 +6,8 @@ import pytest
 
 from nodecache.config.node import NodePlan
 from nodecache.host.flows import Version
+from nodecache.host.iptables_save import parse_rule, parse_table
 from nodecache.host.leftovers import find_leftovers, known_rules
-from nodecache.host.saved import parse_rule, parse_table
 
 PLAN = NodePlan("nodelocaldns", ("169.254.20.10", "fd00:0020::10"))
 

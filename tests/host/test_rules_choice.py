@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from nodecache.errors import NodeError
 from nodecache.host import iptables, programs, rules
 from nodecache.host.programs import Deadline, Finished, fault, run
 
-PLAN = NodePlan("nodelocaldns", ("169.254.20.10",))
+PLAN = NodePlan("nodelocaldns", ("169.254.20.10",), cluster_dns=("10.96.0.10",))
 BROKEN = 'echo "Operation not supported" >&2; exit 1'
 
 
@@ -53,10 +54,10 @@ def test_nftables_is_the_first_that_works(pretence: Pretence) -> None:
     assert chosen()[0] is Backend.NFTABLES
 
 
-def test_kube_proxy_in_nftables_mode_decides(pretence: Pretence) -> None:
-    pretence.add("nft", '[ "$1" = list ] && echo "table ip kube-proxy"')
+def test_nftables_goes_before_the_chains_of_kubernetes(pretence: Pretence) -> None:
+    pretence.add("nft")
     pretence.add_iptables("nft", 'echo ":KUBE-KUBELET-CANARY - [0:0]"')
-    assert chosen() == (Backend.NFTABLES, "kube-proxy uses nftables")
+    assert chosen() == (Backend.NFTABLES, "the kernel takes our table")
 
 
 @pytest.mark.parametrize(
@@ -71,11 +72,13 @@ def test_kube_proxy_in_nftables_mode_decides(pretence: Pretence) -> None:
 def test_variant_with_the_chains_of_kubernetes_decides(
     pretence: Pretence, variant: str, table: str, chain: str
 ) -> None:
-    pretence.add("nft")
+    pretence.add("nft", BROKEN)
     for name in ("nft", "legacy"):
         has_chain = f'[ "$2" = {table} ] && echo ":{chain} - [0:0]"' if name == variant else ""
         pretence.add_iptables(name, has_chain)
-    assert chosen()[0] is Backend(f"iptables-{variant}")
+    backend, reason = chosen()
+    assert backend is Backend(f"iptables-{variant}")
+    assert "nftables: Operation not supported" in reason
 
 
 def test_kernel_without_nf_tables_leads_to_legacy_and_says_why(pretence: Pretence) -> None:
@@ -85,6 +88,20 @@ def test_kernel_without_nf_tables_leads_to_legacy_and_says_why(pretence: Pretenc
     backend, reason = chosen()
     assert backend is Backend.IPTABLES_LEGACY
     assert "nftables: Operation not supported" in reason
+
+
+def test_kernel_without_sockets_in_rules_gets_the_lesser_table(pretence: Pretence) -> None:
+    written = pretence.folder / "written"
+    script = f'[ "$1" = list ] && exit 1; text=$(/bin/cat); echo "$text" > {written}; '
+    pretence.add("nft", script + 'case "$text" in *"socket wildcard"*) exit 1; esac; exit 0')
+    report = rules.install(PLAN, 20)
+    assert report.backend is Backend.NFTABLES
+    assert report.covered == ("169.254.20.10",)
+    assert any("nft_socket" in note for note in report.notes)
+    assert "@beat" in written.read_text()
+    pretence.add("nft", script + "exit 0")
+    assert not any("nft_socket" in note for note in rules.install(PLAN, 20).notes)
+    assert "socket wildcard" in written.read_text()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +122,7 @@ def test_plain_program_is_the_variant_that_its_version_says(
 
 def test_flag_overrides_everything(pretence: Pretence) -> None:
     pretence.add("nft", 'echo "table ip kube-proxy"')
-    plan = NodePlan("nodelocaldns", PLAN.addresses, backend=Backend.IPTABLES_LEGACY)
+    plan = replace(PLAN, backend=Backend.IPTABLES_LEGACY)
     assert rules.choose(plan, Deadline.within(20))[0] is Backend.IPTABLES_LEGACY
 
 
@@ -121,7 +138,7 @@ def test_without_any_program_the_error_names_what_to_install() -> None:
 @pytest.mark.parametrize("backend", [Backend.NFTABLES, Backend.IPTABLES_NFT])
 @pytest.mark.usefixtures("pretence")
 def test_missing_program_of_the_flag_is_named(backend: Backend) -> None:
-    plan = NodePlan("nodelocaldns", PLAN.addresses, backend=backend)
+    plan = replace(PLAN, backend=backend)
     with pytest.raises(NodeError, match=r"is not installed: install the package"):
         rules.install(plan, 20)
 

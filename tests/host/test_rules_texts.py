@@ -2,153 +2,186 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
-from nodecache.host import nftables
-from nodecache.host.chains import compose_install, compose_removal, is_complete, own_rules
-from nodecache.host.flows import VERSIONS, addresses
-from nodecache.host.saved import parse_table
+from nodecache.host.flows import addresses
+from nodecache.host.table import compose, count_unserved, covered
+from nodecache.host.table import is_complete as is_whole
 
-PLAN = NodePlan("nodelocaldns", ("169.254.20.10", "10.96.0.10", "fd00:20:0::10"))
-ONLY_4 = NodePlan("nodelocaldns", ("169.254.20.10",))
-EMPTY = ":PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n"
-FOREIGN = "-A OUTPUT -d 192.0.2.1/32 -j DROP\n"
-
-# nft 1.0.6, `nft list table inet nodecache`, for ONLY_4.
-LISTING = """table inet nodecache {
-	set addresses4 {
-		type ipv4_addr
-		elements = { 169.254.20.10 }
-	}
-
-	chain prerouting {
-		type filter hook prerouting priority raw; policy accept;
-		tcp dport 53 ip daddr @addresses4 fib daddr type local notrack comment "nodecache: tcp to port 53 of addresses4"
-		udp dport 53 ip daddr @addresses4 fib daddr type local notrack comment "nodecache: udp to port 53 of addresses4"
-	}
-
-	chain output {
-		type filter hook output priority raw; policy accept;
-		tcp sport 53 ip saddr @addresses4 fib saddr type local notrack comment "nodecache: tcp from port 53 of addresses4"
-		udp sport 53 ip saddr @addresses4 fib saddr type local notrack comment "nodecache: udp from port 53 of addresses4"
-		tcp dport 53 ip daddr @addresses4 fib daddr type local notrack comment "nodecache: tcp to port 53 of addresses4"
-		udp dport 53 ip daddr @addresses4 fib daddr type local notrack comment "nodecache: udp to port 53 of addresses4"
-		tcp dport 8080 ip daddr @addresses4 fib daddr type local notrack comment "nodecache: tcp to port 8080 of addresses4"
-		tcp sport 8080 ip saddr @addresses4 fib saddr type local notrack comment "nodecache: tcp from port 8080 of addresses4"
-	}
-}
-"""  # noqa: E501 # as nft prints it
+PLAN = NodePlan(
+    "nodelocaldns", ("169.254.20.10", "10.96.0.10", "fd00:20:0::10"), cluster_dns=("10.96.0.10",)
+)
+ONLY_4 = NodePlan("nodelocaldns", ("169.254.20.10",), cluster_dns=("10.96.0.10",))
 FOREIGN_CHAIN = "\tchain input {\n\t\ttype filter hook input priority raw; policy accept;\n\t}\n"
 
 
-def after(script: str, saved: str) -> str:
-    """What iptables-save would print after a script, for the commands that we use."""
-    lines = saved.splitlines()
-    for line in script.splitlines():
-        command, _, rest = line.partition(" ")
-        if line.startswith(":"):
-            chain = command[1:]
-            lines = [kept for kept in lines if not kept.startswith((f"-A {chain} ", f":{chain} "))]
-            lines.insert(0, line)
-        elif command == "-D":
-            lines.remove(f"-A {rest}")
-        elif command == "-I":
-            lines.append(f"-A {rest}")
-        elif command == "-A":
-            lines.append(line)
-        elif command == "-X":
-            lines = [kept for kept in lines if not kept.startswith(f":{rest} ")]
+def listed(script: str, elements: str = "") -> str:
+    """What nft prints of the table that a script makes, for the statements that we use."""
+    lines = []
+    for line in script.splitlines()[2:]:
+        text = line.replace("  ", "\t")
+        if text.startswith("\tset "):
+            head, _, body = text.partition(" { ")
+            words = [f"\t\t{word}" for word in body.removesuffix(" }").rstrip(";").split("; ")]
+            lines += [f"{head} {{", *words, *([elements] if elements else []), "\t}", ""]
+        else:
+            text = text.replace("counter ", "counter packets 7 bytes 420 ")
+            lines += [text.replace("iif lo", 'iif "lo"').replace("priority -300", "priority raw")]
+            lines += [""] * (text == "\t}")
     return "\n".join(lines) + "\n"
 
 
+LISTING = listed(compose(ONLY_4))
+
+
 def test_nft_script_replaces_the_table_in_one_piece() -> None:
-    lines = nftables.compose(PLAN).splitlines()
-    assert lines[:3] == [
+    assert compose(PLAN).splitlines()[:3] == [
         "add table inet nodecache",
         "delete table inet nodecache",
         "table inet nodecache {",
     ]
-    assert "elements = { 169.254.20.10, 10.96.0.10 }" in lines[3]
-    assert "elements = { fd00:20::10 }" in lines[4]
-    rules = [line for line in lines if " notrack " in line]
-    assert len(rules) == 16
-    assert all(" type local " in rule for rule in rules)
+
+
+def test_no_script_has_sets_or_maps_that_another_nft_cannot_read() -> None:
+    for plan in (PLAN, ONLY_4, replace(PLAN, is_tracked=True), replace(PLAN, fails_over=False)):
+        script = compose(plan)
+        assert "type ipv" not in script
+        assert " map " not in script
 
 
 def test_family_without_an_address_is_in_no_script() -> None:
-    assert "ip6" not in nftables.compose(ONLY_4)
-    assert own_rules(ONLY_4, 6, "raw") == []
+    assert "ip6" not in compose(ONLY_4)
+
+
+def test_addresses_of_the_cluster_are_not_rewritten_and_all_others_to_their_family() -> None:
+    script = compose(replace(PLAN, cluster_dns=("10.96.0.10", "fd96:0::10")))
+    assert "ip daddr 169.254.20.10 ct original zone set 53 ip daddr set 10.96.0.10" in script
+    assert "ip6 daddr fd00:20::10 ct original zone set 53 ip6 daddr set fd96::10" in script
+    assert script.count("ip daddr set") == 1
+    everything = covered(replace(PLAN, cluster_dns=("10.96.0.10", "fd96::10")))
+    assert everything == ("169.254.20.10", "10.96.0.10", "fd00:20::10")
+
+
+def test_several_addresses_have_a_zone_each() -> None:
+    plan = replace(ONLY_4, addresses=("169.254.20.10", "169.254.20.11"), zone=100)
+    script = compose(plan)
+    for place, address in enumerate(plan.addresses):
+        assert f"ip daddr {address} ct original zone set {100 + place} " in script
+        assert script.count(f"zone {100 + place} ip saddr 10.96.0.10 ip saddr set {address} ") == 2
+    assert script.count("ct original zone 100-101 ct direction reply goto ") == 2
+
+
+def test_family_without_a_server_is_served_but_not_covered() -> None:
+    assert covered(PLAN) == ("169.254.20.10", "10.96.0.10")
+    script = compose(PLAN)
+    assert "ip6 daddr { fd00:20::10 } goto query" in script
+    assert "ip6 daddr set" not in script
+
+
+@pytest.mark.parametrize("change", [{"fails_over": False}, {"cluster_dns": ()}])
+def test_rules_that_nobody_beats_for_lead_to_us_whatever_happens(change: dict[str, Any]) -> None:
+    plan = replace(PLAN, **change)
+    assert covered(plan) == ()
+    script = compose(plan)
+    assert "beat" not in script
+    assert "nat" not in script
+    rules = [line for line in script.splitlines() if " notrack " in line]
+    assert len(rules) == 16
+    assert all(" type local " in rule for rule in rules)
+    assert is_whole(plan, listed(script))
+    assert not is_whole(PLAN, listed(script))
+
+
+def test_tracked_mode_keeps_nothing_of_others_from_connection_tracking() -> None:
+    """Only what the node asks itself: a policy for pods does not see that."""
+    script = compose(replace(PLAN, is_tracked=True, cluster_dns=("10.96.0.10", "fd96::10")))
+    untracked = [line for line in script.splitlines() if " notrack " in line]
+    assert untracked
+    assert all("127.0.0.1" in line or "::1 " in line or "th dport" in line for line in untracked)
+    for address in (*PLAN.addresses[:2], "fd00:20::10"):
+        assert script.count(f" dnat {'ip6' if ':' in address else 'ip'} to {address} ") == 2
 
 
 def test_listing_of_nft_is_recognised() -> None:
-    assert nftables.is_complete(ONLY_4, LISTING)
-    assert nftables.is_complete(ONLY_4, LISTING.replace("priority raw", "priority -300"))
+    assert is_whole(ONLY_4, LISTING)
+    assert is_whole(ONLY_4, LISTING.replace("priority raw", "priority -300"))
+    assert is_whole(ONLY_4, LISTING.replace("priority 111", "priority srcnat + 11"))
+    assert is_whole(ONLY_4, LISTING.replace("priority 89", "priority srcnat - 11"))
+
+
+def test_elements_of_the_set_and_counts_do_not_matter() -> None:
+    elements = "\t\telements = { 53 expires 980ms,\n\t\t\t     5353 timeout 1s expires 20ms }"
+    assert is_whole(ONLY_4, listed(compose(ONLY_4), elements))
+    assert count_unserved(LISTING) == 7
+    assert count_unserved("") is None
+
+
+def test_form_without_sockets_is_another_table() -> None:
+    lesser = listed(compose(ONLY_4, has_socket=False))
+    assert "socket" not in lesser.replace("no socket", "")
+    assert is_whole(ONLY_4, lesser, has_socket=False)
+    assert not is_whole(ONLY_4, lesser)
+    assert not is_whole(ONLY_4, LISTING, has_socket=False)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("169.254.20.10 ", "169.254.20.11 "),
-        ("elements = { 169.254.20.10 }", ""),
+        ("\tset beat {", "\tset beats {"),
+        ("timeout 1s\n", "timeout 2s\n"),
         ("priority raw", "priority filter"),
+        ("priority 111", "priority 100"),
         ("hook output", "hook input"),
+        ("type nat", "type filter"),
         ("policy accept", "policy drop"),
-        (" notrack", " accept"),
-        ("to port 8080", "to port 8081"),
+        ("nodecache: no socket", "nodecache: socket"),
         ("table inet nodecache {", "table inet nodecache {\n\tflags dormant"),
-        ("\t}\n}", "\t\tdrop\n\t}\n}"),
-        ("\t}\n}", f"\t}}\n{FOREIGN_CHAIN}}}"),
+        ("\t}\n\n}", "\t\tdrop\n\t}\n\n}"),
+        ("\t}\n\n}", f"\t}}\n\n{FOREIGN_CHAIN}}}"),
     ],
 )
 def test_listing_that_differs_does_not_stand(old: str, new: str) -> None:
     assert old in LISTING
-    assert not nftables.is_complete(ONLY_4, LISTING.replace(old, new))
+    assert not is_whole(ONLY_4, LISTING.replace(old, new))
 
 
-def test_listing_of_other_addresses_or_ports_does_not_stand() -> None:
-    assert not nftables.is_complete(PLAN, LISTING)
-    other = NodePlan("nodelocaldns", ONLY_4.addresses, dns_port=5353)
-    assert not nftables.is_complete(other, LISTING)
-    assert not nftables.is_complete(ONLY_4, "")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"addresses": ("169.254.20.10", "169.254.20.11")},
+        {"addresses": ("169.254.20.11",)},
+        {"dns_port": 5353},
+        {"health_port": 8081},
+        {"cluster_dns": ("10.96.0.11",)},
+        {"cluster_dns": ()},
+        {"zone": 54},
+        {"is_tracked": True},
+        {"is_wildcard": True},
+        {"fails_over": False},
+    ],
+)
+def test_listing_for_another_plan_does_not_stand(change: dict[str, Any]) -> None:
+    other = replace(ONLY_4, **change)
+    assert not is_whole(other, LISTING)
+    assert is_whole(other, listed(compose(other)))
 
 
-@pytest.mark.parametrize("table", ["raw", "filter"])
-def test_second_install_has_nothing_to_do(table: str) -> None:
-    for version in VERSIONS:
-        saved = EMPTY + FOREIGN
-        script = compose_install(PLAN, version, table, parse_table(saved)).script
-        done = after(script, saved)
-        assert is_complete(PLAN, version, table, parse_table(done))
-        assert compose_install(PLAN, version, table, parse_table(done)).script == ""
+def test_empty_listing_does_not_stand() -> None:
+    assert not is_whole(ONLY_4, "")
+    assert not is_whole(replace(ONLY_4, fails_over=False), "")
 
 
-@pytest.mark.parametrize("table", ["raw", "filter"])
-def test_duplicate_jump_and_foreign_rule_in_our_chain_are_repaired(table: str) -> None:
-    first = after(compose_install(ONLY_4, 4, table, parse_table(EMPTY)).script, EMPTY)
-    jumps = [line for line in first.splitlines() if "-j NODECACHE-" in line]
-    for damage in (f"{jumps[0]}\n{jumps[0]}\n", "-A NODECACHE-OUT -j DROP\n"):
-        damaged = first + damage
-        assert not is_complete(ONLY_4, 4, table, parse_table(damaged))
-        repaired = after(compose_install(ONLY_4, 4, table, parse_table(damaged)).script, damaged)
-        assert sorted(repaired.splitlines()) == sorted(first.splitlines())
-
-
-@pytest.mark.parametrize("table", ["raw", "filter"])
-def test_removal_leaves_what_was_there_before(table: str) -> None:
-    saved = EMPTY + FOREIGN
-    done = after(compose_install(PLAN, 4, table, parse_table(saved)).script, saved)
-    change = compose_removal(PLAN, 4, table, parse_table(done), has_known=True)
-    assert after(change.script, done) == saved
-    assert len(change.removed) == 1
-    assert compose_removal(PLAN, 4, table, parse_table(saved), has_known=True).script == ""
-
-
-def test_every_own_rule_matches_only_local_addresses() -> None:
-    rules = [rule for table in ("raw", "filter") for rule in own_rules(PLAN, 4, table)]
-    assert len(rules) == 2 * 12
-    assert all("-m addrtype --" in rule and "-type LOCAL" in rule for rule in rules)
+def test_comments_fit_into_what_the_kernel_keeps() -> None:
+    longest = NodePlan("x", (f"{'1111:' * 7}2222",), cluster_dns=("fd96::10",), is_tracked=True)
+    comments = re.findall('comment "([^"]*)"', compose(longest))
+    assert comments
+    assert max(map(len, comments)) < 128
 
 
 @pytest.mark.parametrize(
@@ -156,7 +189,7 @@ def test_every_own_rule_matches_only_local_addresses() -> None:
 )
 def test_what_is_no_plain_address_is_refused(literal: str) -> None:
     with pytest.raises(NodeError, match="without a zone") as caught:
-        nftables.compose(NodePlan("nodelocaldns", (literal,)))
+        compose(NodePlan("nodelocaldns", (literal,)))
     assert caught.value.kind == "iptables"
 
 

@@ -6,25 +6,24 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from nodecache.config.node import NodePlan
 from nodecache.errors import NodeError
 from nodecache.host import __main__ as program
 from nodecache.host import tool
 from nodecache.host.tool import Report, parse_report, run_tool, tool_command
+from tests import loops
+from tests.daemon.processes import PATIENCE_S, wait_until
+from tests.loops import Run
 
-PATIENCE_S = 30.0
 PLAN = NodePlan("no-such-link", ("127.0.0.1",), has_rules=False)
 GOOD = Report(ok=True)
 FIELDS = {
-    "ok": True, "kind": "", "error": "", "notes": ["a"], "removed": [], "backend": "",
-    "where": "lo",
+    "ok": True, "kind": "", "error": "", "notes": ["a"], "removed": [],
+    "covered": [], "fallen_back": -1,
 }  # fmt: skip
 
 
@@ -88,18 +87,16 @@ def test_second_step_is_tried_although_the_first_failed(
         result.removed.append("interface x")
         raise RuntimeError("odd\nthing")
 
-    monkeypatch.setitem(program._ACTIONS, "down", (locked, broken))
-    assert program.main(["down", PLAN.to_json()]) == 1
+    monkeypatch.setitem(program._ACTIONS, "cleanup", (locked, broken))
+    assert program.main(["cleanup", PLAN.to_json()]) == 1
     report = printed(capsys)
     assert report.kind == "iptables_lock"
     assert report.removed == ("interface x",)
     assert report.error.startswith("the lock is held; a fault of nodecache, please report it: ")
 
 
-@pytest.mark.parametrize(("action", "first"), [("down", "_withdraw"), ("cleanup", "_clean_rules")])
-def test_rules_go_before_the_interface(action: str, first: str) -> None:
-    steps = [step.__name__ for step in program._ACTIONS[action]]
-    assert steps == [first, "_remove"]
+def test_rules_go_before_the_interface() -> None:
+    assert [step.__name__ for step in program._ACTIONS["cleanup"]] == ["_clean_rules", "_remove"]
 
 
 @pytest.mark.parametrize("action", ["check", "withdraw", "redirect"])
@@ -140,8 +137,7 @@ def test_command_imports_the_nodecache_that_made_it() -> None:
     assert repr(str(Path(tool.__file__).resolve().parents[2])) in done.stdout
 
 
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_report_comes_over_both_loops(run: Callable[..., Report]) -> None:
+def test_report_comes_over_both_loops(run: Run) -> None:
     assert run(run_tool("check", PLAN, PATIENCE_S)) == GOOD
     report = run(run_tool("check", NodePlan("x", ("192.0.2.1",), has_rules=False), PATIENCE_S))
     assert report == Report(ok=False, kind="interface_check", error="192.0.2.1 is not local")
@@ -164,13 +160,6 @@ def is_gone(pid: str) -> bool:
         return True
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 HANGING = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -182,33 +171,33 @@ time.sleep(1000)
 """
 
 
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 def test_tool_and_its_children_are_killed_at_the_bound(
-    run: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, HANGING.format(path=str(tmp_path / "pids")))
     report = run(run_tool("withdraw", PLAN, 2.0))
     assert report.kind == "iptables"
     assert "'withdraw': not done within 2 s" in report.error
-    wait_for(lambda: are_gone(tmp_path / "pids"))
+    wait_until(lambda: are_gone(tmp_path / "pids"), "an end of all")
 
 
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 def test_cancelling_kills_the_tool(
-    run: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids = tmp_path / "pids"
     pretend(monkeypatch, HANGING.format(path=str(pids)))
 
     async def cancel() -> None:
         running = asyncio.create_task(run_tool("redirect", PLAN, PATIENCE_S))
-        await asyncio.to_thread(wait_for, lambda: pids.exists() and pids.read_text().endswith("\n"))
+        await asyncio.to_thread(
+            wait_until, lambda: pids.exists() and pids.read_text().endswith("\n"), "two processes"
+        )
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
 
     run(cancel())
-    wait_for(lambda: are_gone(pids))
+    wait_until(lambda: are_gone(pids), "an end of all")
 
 
 @pytest.mark.parametrize(
@@ -225,14 +214,14 @@ def test_what_is_no_report_is_a_failure(
     code: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, code)
-    report = uvloop.run(run_tool("interface", PLAN, PATIENCE_S))
+    report = loops.run(run_tool("interface", PLAN, PATIENCE_S))
     assert report.kind == "interface_add"
     assert report.error == f"the tool for the node failed at 'interface': {text}"
 
 
 def test_program_that_cannot_be_started_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    report = asyncio.run(run_tool("check", PLAN, PATIENCE_S))
+    report = loops.run(run_tool("check", PLAN, PATIENCE_S))
     assert "cannot start /no/such/python" in report.error
     assert report.kind == "interface_check"
 
@@ -241,13 +230,12 @@ def test_program_that_cannot_be_started_is_a_failure(monkeypatch: pytest.MonkeyP
     "fields",
     [
         {"ok": 1}, {"kind": None}, {"error": 5}, {"notes": "text"}, {"notes": [1]},
-        {"removed": {}}, {"where": []}, {"backend": False}, {"more": ""},
+        {"removed": {}}, {"more": ""},
+        {"covered": [None]}, {"fallen_back": "many"}, {"fallen_back": True},
     ],
 )  # fmt: skip
 def test_report_of_other_types_is_none(fields: dict[str, object]) -> None:
-    assert parse_report("check", json.dumps(FIELDS).encode()) == Report(
-        ok=True, notes=("a",), where="lo"
-    )
+    assert parse_report("check", json.dumps(FIELDS).encode()) == Report(ok=True, notes=("a",))
     assert parse_report("check", json.dumps({**FIELDS, **fields}).encode()) is None
 
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from nodecache.wire.framing import Deframer, frame
-from tests.engine.forwarding import answer
+from tests.upstreams.forwarding import answer
 
 
 class Peer(asyncio.Protocol):
@@ -97,12 +97,7 @@ async def running(
 ) -> AsyncIterator[FakeUpstream]:
     """Runs a server over TCP (TLS with a context) and UDP on one port of 127.0.0.1."""
     upstream = FakeUpstream()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Peer(upstream), "127.0.0.1", port, ssl=context)
-    upstream.port = server.sockets[0].getsockname()[1]
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: DatagramPeer(upstream), local_addr=("127.0.0.1", upstream.port)
-    )
+    server, transport = await _listen(upstream, context, port)
     try:
         yield upstream
     finally:
@@ -112,6 +107,26 @@ async def running(
             peer.transport.abort()
         await server.wait_closed()
         await asyncio.sleep(0.01)
+
+
+async def _listen(
+    upstream: FakeUpstream, context: ssl.SSLContext | None, port: int
+) -> tuple[asyncio.Server, asyncio.DatagramTransport]:
+    """Opens both sockets; where any port will do, until one is free over TCP and UDP."""
+    loop = asyncio.get_running_loop()
+    while True:
+        server = await loop.create_server(lambda: Peer(upstream), "127.0.0.1", port, ssl=context)
+        upstream.port = server.sockets[0].getsockname()[1]
+        try:
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: DatagramPeer(upstream), local_addr=("127.0.0.1", upstream.port)
+            )
+        except OSError:
+            server.close()
+            if port:
+                raise
+        else:
+            return server, transport
 
 
 def unused_port() -> int:

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from nodecache.net import mmsg
 from nodecache.net.mmsg import SLOT_OCTETS, SLOTS, Batch, seal
+from nodecache.net.pktinfo import keep_destination
 
-pytestmark = pytest.mark.skipif(not mmsg.is_available(), reason="needs Linux and CPython")
 
-
-class Bed:
+class Sockets:
     """A batch on a bound socket, and one client of it."""
 
     def __init__(self, host: str) -> None:
@@ -37,18 +35,18 @@ class Bed:
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
-def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
-    bed = Bed(request.param)
+def bed(request: pytest.FixtureRequest) -> Iterator[Sockets]:
+    bed = Sockets(request.param)
     yield bed
     bed.sock.close()
     bed.client.close()
 
 
-def test_nothing_there_is_an_empty_batch(bed: Bed) -> None:
+def test_nothing_there_is_an_empty_batch(bed: Sockets) -> None:
     assert bed.batch.receive() == ()
 
 
-def test_datagrams_come_in_order_whatever_their_length(bed: Bed) -> None:
+def test_datagrams_come_in_order_whatever_their_length(bed: Sockets) -> None:
     sent = [b"", b"1", bytes(512), b"\xff" * SLOT_OCTETS]
     for octets in sent:
         bed.client.send(octets)
@@ -56,13 +54,13 @@ def test_datagrams_come_in_order_whatever_their_length(bed: Bed) -> None:
     assert bed.batch.receive() == ()
 
 
-def test_longer_datagram_is_cut_and_leaves_its_neighbours_alone(bed: Bed) -> None:
+def test_longer_datagram_is_cut_and_leaves_its_neighbours_alone(bed: Sockets) -> None:
     for octets in (b"before", b"\xee" * 9000, b"behind"):
         bed.client.send(octets)
     assert bed.received() == [b"before", b"\xee" * SLOT_OCTETS, b"behind"]
 
 
-def test_more_than_a_batch_waits_for_the_next(bed: Bed) -> None:
+def test_more_than_a_batch_waits_for_the_next(bed: Sockets) -> None:
     sent = [n.to_bytes(2, "big") for n in range(SLOTS + 5)]
     for octets in sent:
         bed.client.send(octets)
@@ -70,7 +68,7 @@ def test_more_than_a_batch_waits_for_the_next(bed: Bed) -> None:
     assert bed.received() == sent[SLOTS:]
 
 
-def test_reply_is_the_id_received_and_the_sealed_octets(bed: Bed) -> None:
+def test_reply_is_the_id_received_and_the_sealed_octets(bed: Sockets) -> None:
     replies = [f"reply {n}".encode() * (n + 1) for n in range(SLOTS)]
     for n in range(SLOTS):
         bed.client.send(n.to_bytes(2, "big") + b"query")
@@ -83,7 +81,7 @@ def test_reply_is_the_id_received_and_the_sealed_octets(bed: Bed) -> None:
     assert [bed.client.recv(4096) for _ in range(SLOTS)] == expected
 
 
-def test_run_in_the_middle_is_sent_alone(bed: Bed) -> None:
+def test_run_in_the_middle_is_sent_alone(bed: Sockets) -> None:
     for n in range(4):
         bed.client.send(bytes([0, n]))
     bed.received()
@@ -94,7 +92,7 @@ def test_run_in_the_middle_is_sent_alone(bed: Bed) -> None:
     assert [bed.client.recv(16) for _ in range(2)] == [b"\0\1x", b"\0\2x"]
 
 
-def test_send_late_answers_peers_of_an_earlier_batch(bed: Bed) -> None:
+def test_send_late_answers_peers_of_an_earlier_batch(bed: Sockets) -> None:
     bed.client.send(b"first")
     bed.received()
     peer = bed.batch.peer(0)
@@ -107,7 +105,7 @@ def test_send_late_answers_peers_of_an_earlier_batch(bed: Bed) -> None:
     assert [bed.client.recv(64) for _ in range(70)] == [reply for reply, _ in replies]
 
 
-def test_unsendable_reply_raises_the_errno(bed: Bed) -> None:
+def test_unsendable_reply_raises_the_errno(bed: Sockets) -> None:
     bed.client.send(b"query")
     bed.received()
     too_long = bytes(70_000)
@@ -119,7 +117,7 @@ def test_unsendable_reply_raises_the_errno(bed: Bed) -> None:
     assert bed.batch.send_late([(b"good", bed.batch.peer(0)), (too_long, bed.batch.peer(0))]) == 1
 
 
-def test_sending_stops_before_an_unsendable_reply(bed: Bed) -> None:
+def test_sending_stops_before_an_unsendable_reply(bed: Sockets) -> None:
     for n in range(3):
         bed.client.send(bytes([0, n]))
     bed.received()
@@ -131,7 +129,7 @@ def test_sending_stops_before_an_unsendable_reply(bed: Bed) -> None:
 
 
 def test_peer_with_port_0_raises_instead_of_being_waited_for() -> None:
-    bed = Bed("127.0.0.1")
+    bed = Sockets("127.0.0.1")
     bed.client.send(b"query")
     bed.received()
     peer = bytearray(bed.batch.peer(0))
@@ -149,10 +147,7 @@ def test_destination_is_kept_without_the_interface(host: str, asked: str) -> Non
         socket.socket(family, socket.SOCK_DGRAM) as sock,
         socket.socket(family, socket.SOCK_DGRAM) as client,
     ):
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, 8, 1)  # IP_PKTINFO, nameless in Python 3.11
+        keep_destination(sock)
         sock.bind((host, 0))
         batch = Batch(sock, keeps_destination=True)
         client.sendto(b"query", (asked, sock.getsockname()[1]))
@@ -164,7 +159,7 @@ def test_destination_is_kept_without_the_interface(host: str, asked: str) -> Non
 
 
 def test_closed_socket_raises() -> None:
-    bed = Bed("127.0.0.1")
+    bed = Sockets("127.0.0.1")
     bed.sock.close()
     bed.client.close()
     with pytest.raises(OSError, match="EBADF"):

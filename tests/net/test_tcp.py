@@ -1,3 +1,8 @@
+"""The TCP listener and its connections (net/tcp.py, net/connection.py) on real sockets.
+
+The times of a connection are arithmetic: see test_stream.py.
+"""
+
 from __future__ import annotations
 
 import asyncio
@@ -7,40 +12,24 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import uvloop
 
 from nodecache.config.model import Address
 from nodecache.counters import Counters
-from nodecache.engine.listener import Listener
+from nodecache.net.connection import ClientConnection
 from nodecache.net.sockets import open_tcp
-from nodecache.net.stream import TcpBounds
+from nodecache.net.stream import State, TcpBounds
 from nodecache.net.tcp import TcpServer
+from nodecache.resolve.listener import Listener
 from nodecache.wire.framing import frame
-
-Run = Callable[[Coroutine[Any, Any, None]], None]
+from tests.loops import Run, until
 
 BIG = 60_000
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a test's coroutine on either loop; whatever the loop would log fails the test."""
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-
-    def run_on_loop(main: Coroutine[Any, Any, None]) -> None:
-        complaints: list[dict[str, Any]] = []
-        with asyncio.Runner(loop_factory=factory, debug=request.param == "asyncio") as runner:
-            runner.get_loop().set_exception_handler(lambda _, context: complaints.append(context))
-            runner.run(asyncio.wait_for(main, 20))
-        assert complaints == []
-
-    return run_on_loop
 
 
 @dataclass
@@ -66,7 +55,7 @@ class Scripted:
 
 
 @dataclass
-class House:
+class TcpHouse:
     """A served socket, and what a test needs to look into it."""
 
     resolver: Scripted
@@ -80,6 +69,16 @@ class House:
         reader, writer = await asyncio.open_connection(*self.address, local_addr=(local, 0))
         self.clients.append(Client(reader, writer))
         return self.clients[-1]
+
+    @property
+    def connection(self) -> ClientConnection:
+        """The server's end of the only connection."""
+        (connection,) = self.server._connections
+        return connection
+
+    def later(self, seconds: float) -> None:
+        """Has the server look at its connections as if that much time had gone by."""
+        self.server.sweep(time.monotonic() + seconds)
 
     async def until_asked(self, count: int) -> None:
         await until(lambda: len(self.resolver.asked) >= count)
@@ -109,18 +108,13 @@ class Client:
             return True
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - looks at what knows no event
-        await asyncio.sleep(0.005)
-
-
 def make_listener() -> Listener:
     routes: Any = None  # the scripted resolver routes nothing
     return Listener("dns://127.0.0.1:53", "tcp", "1", routes, lambda client, reply: None)
 
 
 @asynccontextmanager
-async def serving(bounds: TcpBounds | None = None) -> AsyncIterator[House]:
+async def serving(bounds: TcpBounds | None = None) -> AsyncIterator[TcpHouse]:
     counters = Counters()
     resolver = Scripted()
     sock = open_tcp(Address("127.0.0.1", 0))
@@ -135,7 +129,7 @@ async def serving(bounds: TcpBounds | None = None) -> AsyncIterator[House]:
         bounds or TcpBounds(),
     )
     server.start()
-    house = House(resolver, server, listener, counters, sock.getsockname())
+    house = TcpHouse(resolver, server, listener, counters, sock.getsockname())
     try:
         yield house
     finally:
@@ -281,7 +275,8 @@ def test_reading_pauses_while_too_many_queries_are_unanswered(run: Run) -> None:
             client.send(*[b"%02dlate" % n for n in range(10)])
             await house.until_asked(4)
             client.send(b"10late")
-            await asyncio.sleep(0.05)
+            await until(lambda: house.connection.stream.state is State.FULL)
+            assert not house.connection.is_reading
             assert len(house.resolver.asked) == 4
             for index in range(11):
                 await house.until_asked(index + 1)
@@ -310,12 +305,17 @@ def test_what_a_paused_client_sends_stays_in_the_kernel_and_with_the_client(run:
 
 def test_a_client_that_does_not_read_is_not_read_from_and_then_reset(run: Run) -> None:
     async def main() -> None:
-        bounds = TcpBounds(blocked_s=0.2, sweep_s=0.05)
-        async with serving(bounds) as house:
+        async with serving(TcpBounds(blocked_s=1000)) as house:
             slow = await house.connect()
             slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
             slow.send(*[b"00big"] * 1000)
-            await until(lambda: house.counters.drops == {"tcp_slow_client": 1})
+            await until(lambda: len(house.resolver.asked) > 0)
+            await until(lambda: house.connection.stream.state is State.BLOCKED)
+            assert not house.connection.is_reading
+            house.later(900)
+            assert house.counters.drops == {}
+            house.later(1001)
+            assert house.counters.drops == {"tcp_slow_client": 1}
             assert len(house.resolver.asked) < 500
             await until(lambda: house.server.connection_count == 0)
             quick = await house.connect()
@@ -331,7 +331,8 @@ def test_a_client_that_reads_late_gets_everything(run: Run) -> None:
             client = await house.connect()
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             client.send(*[b"%02dbig" % n for n in range(100)])
-            await asyncio.sleep(0.2)
+            await until(lambda: len(house.resolver.asked) > 0)
+            await until(lambda: house.connection.stream.state is State.BLOCKED)
             assert len(house.resolver.asked) < 100
             client.writer.transport.resume_reading()  # type: ignore[attr-defined]
             for index in range(100):
@@ -359,7 +360,7 @@ def test_late_replies_to_a_client_that_does_not_read_are_bounded(run: Run) -> No
 
 def test_unsent_octets_of_all_clients_together_are_bounded(run: Run) -> None:
     async def main() -> None:
-        async with serving(TcpBounds(unsent_octets_in_all=100_000, sweep_s=0.1)) as house:
+        async with serving(TcpBounds(unsent_octets_in_all=100_000, sweep_s=0.05)) as house:
             for _ in range(4):
                 slow = await house.connect()
                 slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -369,76 +370,75 @@ def test_unsent_octets_of_all_clients_together_are_bounded(run: Run) -> None:
     run(main())
 
 
-def test_a_connection_without_a_first_octet_is_closed(run: Run) -> None:
+def test_a_connection_whose_time_is_over_is_closed(run: Run) -> None:
     async def main() -> None:
-        async with serving(TcpBounds(first_octet_s=0.1, sweep_s=0.05)) as house:
-            client = await house.connect()
-            assert await client.is_closed()
+        bounds = TcpBounds(first_octet_s=1000, idle_s=2000, sweep_s=0.01)
+        async with serving(bounds) as house:
+            silent, idle = await house.connect(), await house.connect()
+            idle.send(b"00now")
+            assert await idle.receive() == b"00now"
+            await until(lambda: house.server.connection_count == 2)
+            house.later(900)
+            await asyncio.sleep(0.05)  # some looks of the server's own, by the real time
+            assert house.server.connection_count == 2
+            house.later(1100)
+            assert await silent.is_closed()
+            idle.send(b"01now")
+            assert await idle.receive() == b"01now"
+            house.later(2100)
+            assert await idle.is_closed()
             assert house.counters.drops == {}
 
     run(main())
 
 
-def test_an_idle_connection_is_closed_but_not_a_busy_one(run: Run) -> None:
+def test_the_server_looks_by_itself_for_connections_whose_time_is_over(run: Run) -> None:
     async def main() -> None:
-        bounds = TcpBounds(idle_s=0.3, first_octet_s=0.01, sweep_s=0.05)
-        async with serving(bounds) as house:
-            idle = await house.connect()
-            busy = await house.connect()
-            idle.send(b"00now")
-            assert await idle.receive() == b"00now"
-            for _ in range(10):
-                busy.send(b"01now")
-                assert await busy.receive() == b"01now"
-                await asyncio.sleep(0.05)
-            assert await idle.is_closed()
-            assert house.server.connection_count == 1
+        async with serving(TcpBounds(first_octet_s=0.0, sweep_s=0.01)) as house:
+            client = await house.connect()
+            assert await client.is_closed()
 
     run(main())
 
 
 def test_a_message_that_is_never_completed_closes_the_connection(run: Run) -> None:
     async def main() -> None:
-        async with serving(TcpBounds(message_s=0.2, sweep_s=0.05)) as house:
+        async with serving(TcpBounds(message_s=1000, idle_s=5000)) as house:
             client = await house.connect()
             client.send(b"00now")
             assert await client.receive() == b"00now"
             client.writer.write(b"\0\xff")
-            while house.server.connection_count:  # an octet now and then does not help
-                if not client.writer.is_closing():
-                    client.writer.write(b"x")
-                await asyncio.sleep(0.03)
+            await until(lambda: not house.connection.is_idle)
+            house.later(900)
+            assert house.server.connection_count == 1
+            house.later(1100)
             assert await client.is_closed()
             assert house.counters.drops == {"tcp_incomplete": 1}
 
     run(main())
 
 
-def test_the_time_for_a_message_starts_with_its_first_octet(run: Run) -> None:
+def test_empty_messages_between_queries_are_passed_over(run: Run) -> None:
     async def main() -> None:
-        async with serving(TcpBounds(message_s=0.5, sweep_s=0.05)) as house:
+        async with serving(TcpBounds(junk=3)) as house:
             client = await house.connect()
-            client.send(b"00now")
-            assert await client.receive() == b"00now"
-            await asyncio.sleep(0.7)
-            whole = frame(b"01in two parts")
-            client.writer.write(whole[:5])
-            await asyncio.sleep(0.1)
-            client.writer.write(whole[5:])
-            assert await client.receive() == b"01in two parts"
+            for number in (0, 1, 2):
+                client.send(b"", b"", b"%02dnow" % number)
+                assert await client.receive() == b"%02dnow" % number
+            assert house.counters.drops == {}
 
     run(main())
 
 
-def test_an_empty_message_closes_the_connection_after_the_replies_before_it(run: Run) -> None:
+def test_a_client_that_sends_nothing_but_empty_messages_is_closed(run: Run) -> None:
     async def main() -> None:
         async with serving() as house:
             client = await house.connect()
-            client.send(b"00now", b"", b"01now")
+            client.send(b"00now", *[b""] * 8000, b"01now")
             assert await client.receive() == b"00now"
             assert await client.is_closed()
-            assert house.counters.drops == {"tcp_empty_message": 1}
-            assert len(house.resolver.asked) == 1
+            assert house.counters.drops == {"tcp_junk": 1}
+            assert len(house.resolver.asked) == 1 + house.server.bounds.junk
 
     run(main())
 
@@ -449,10 +449,10 @@ def test_junk_without_end_closes_the_connection(run: Run) -> None:
             client = await house.connect()
             client.send(b"00junk", b"01junk", b"02now")
             assert await client.receive() == b"02now"
-            client.send(b"03junk", b"04now")
+            client.send(b"03junk", b"04junk", b"05junk", b"06now")
             assert await client.is_closed()
             assert house.counters.drops == {"tcp_junk": 1}
-            assert len(house.resolver.asked) == 4
+            assert len(house.resolver.asked) == 6
 
     run(main())
 
@@ -612,7 +612,7 @@ STARVED = textwrap.dedent("""
     import uvloop
     from nodecache.config.model import Address
     from nodecache.counters import Counters
-    from nodecache.engine.listener import Listener
+    from nodecache.resolve.listener import Listener
     from nodecache.net.sockets import open_tcp
     from nodecache.net.tcp import TcpServer
 

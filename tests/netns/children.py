@@ -86,7 +86,7 @@ class NodeDaemon(Child):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait(PATIENCE_S)
-        wait_until(lambda: not any(map(_runs, family)), "an end of keeper and worker")
+        wait_until(lambda: not any(map(runs, family)), "an end of keeper and worker")
 
     def wait_for_end(self, timeout_s: float = PATIENCE_S) -> int:
         """Returns the exit code once it has ended by itself."""
@@ -96,7 +96,7 @@ class NodeDaemon(Child):
             raise AssertionError(f"still there after {timeout_s:g} s: {self.tail()}") from None
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
     """Tells a process from one that is gone or only waits for somebody to take its exit code."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.status() != psutil.STATUS_ZOMBIE)

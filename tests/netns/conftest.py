@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.node import BACKENDS, Bed, bed_in
+from tests.netns.node import BACKENDS, NodeBed, bed_in
 
 
 @pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bed]:
+def bed(tmp_path: Path) -> Iterator[NodeBed]:
     """A node with two pods and a cluster DNS."""
     with bed_in(tmp_path) as bed:
         yield bed

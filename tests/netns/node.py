@@ -16,7 +16,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ def figure(text: str) -> None:
 
 
 @dataclass
-class Bed:
+class NodeBed:
     """The namespaces, and everything to do in them."""
 
     node: str
@@ -226,6 +226,13 @@ class Bed:
         self.stack.callback(load.stop)
         return load
 
+    def clean_up(self) -> None:
+        """Runs ``nodecache cleanup``, after which nothing of ours is left."""
+        words = (sys.executable, "-m", "nodecache", "cleanup", "-localip", ",".join(ADDRESSES))
+        self.run(*words, "-rundir", str(self.rundir))
+        assert self.addresses() == []
+        assert [rules for backend in BACKENDS for rules in self.rules(backend)] == []
+
     def connections(self) -> str:
         """Returns the connection tracking entries that name one of our addresses."""
         tracked = "".join(self.run("conntrack", "-L", "-f", family) for family in ("ipv4", "ipv6"))
@@ -242,11 +249,16 @@ def _nft_rules(text: str) -> Iterator[str]:
             yield f"{table}: {line}"
 
 
-def make_bed(stack: ExitStack, folder: Path, proxy: Callable[[], None] = proxy_by_nft) -> Bed:
+def make_bed(
+    stack: ExitStack,
+    folder: Path,
+    proxy: Callable[[], None] = proxy_by_nft,
+    servers: Sequence[str] = (UPSTREAM, UPSTREAM6),
+) -> NodeBed:
     """Makes the namespaces and starts the cluster DNS; skips the test where it cannot be done."""
     names = make_topology(stack, proxy)
-    bed = Bed(names.node, names.pods, names.cluster, folder, itertools.count(1), stack)
-    for number, host in enumerate((UPSTREAM, UPSTREAM6)):
+    bed = NodeBed(names.node, names.pods, names.cluster, folder, itertools.count(1), stack)
+    for number, host in enumerate(servers):
         _start_cluster_dns(bed, folder / f"knot{number}", host)
     wait_until(
         lambda: all(bed.answerer(server) is By.CLUSTER for server in (CLUSTER, CLUSTER6)),
@@ -255,8 +267,19 @@ def make_bed(stack: ExitStack, folder: Path, proxy: Callable[[], None] = proxy_b
     return bed
 
 
-def _start_cluster_dns(bed: Bed, folder: Path, host: str) -> None:
+def _start_cluster_dns(bed: NodeBed, folder: Path, host: str) -> None:
     folder.mkdir()
+    bits = 64 if ":" in host else 24
+    bed.run(
+        "ip",
+        "address",
+        "replace",
+        f"{host}/{bits}",
+        "dev",
+        "eth0",
+        *("nodad",) * (bits == 64),
+        namespace=bed.cluster,
+    )
     within = [program("ip"), "netns", "exec", bed.cluster]
     upstream = start_knot(folder, host, 53, within)
     bed.stack.callback(upstream.stop)
@@ -265,7 +288,7 @@ def _start_cluster_dns(bed: Bed, folder: Path, host: str) -> None:
 
 
 @contextlib.contextmanager
-def bed_in(folder: Path, proxy: Callable[[], None] = proxy_by_nft) -> Iterator[Bed]:
+def bed_in(folder: Path, proxy: Callable[[], None] = proxy_by_nft) -> Iterator[NodeBed]:
     """A bed that is gone at the end of the block; ``proxy`` stands in for kube-proxy."""
     with ExitStack() as stack:
         yield make_bed(stack, folder, proxy)

@@ -96,25 +96,52 @@ def test_addresses_go_to_lo_where_there_is_no_dummy_driver() -> None:
     needs_no_dummy()
     first = run("interface")
     assert first.ok, first
-    assert first.where == "lo"
     assert sum("module dummy is missing" in note for note in first.notes) == 1
     assert on("lo") == HOSTS
     assert is_up("lo")
     assert run("check").ok
-    assert run("interface") == Report(ok=True, where="lo")
+    assert run("interface") == Report(ok=True)
 
     assert len(run("remove").removed) == 3
     assert on("lo") == []
     assert is_up("lo")
-    assert run("remove") == Report(ok=True, where="lo")
+    assert run("remove") == Report(ok=True)
     assert "169.254.20.10 is not local" in run("check").error
+
+
+def test_addresses_move_from_lo_once_there_is_a_link() -> None:
+    needs_no_dummy()
+    run("interface")
+    assert on("lo") == HOSTS
+    ip("link", "add", "nodelocaldns", "type", "bridge")
+    error = run("check").error
+    assert all(f"{host} is on lo although" in error for host in (LOCAL_IP, CLUSTER_IP, LOCAL_IP6))
+    report = run("interface")
+    assert len(report.removed) == 3
+    assert on("lo") == []
+    assert on("nodelocaldns") == HOSTS
+    assert run("check").ok
+    assert run("interface").removed == ()
+
+
+def test_address_stays_on_lo_while_the_link_has_ipv6_switched_off() -> None:
+    needs_no_dummy()
+    run("interface")
+    ip("link", "add", "nodelocaldns", "type", "bridge")
+    off = "net.ipv6.conf.nodelocaldns.disable_ipv6=1"
+    subprocess.run(inside(program("sysctl"), "-q", "-w", off), check=True)
+    report = run("interface")
+    assert report.ok
+    assert any(f"{LOCAL_IP6} stays on lo" in note for note in report.notes)
+    assert on("lo") == [f"{LOCAL_IP6}/128"]
+    assert run("check").ok
 
 
 @pytest.mark.parametrize("kind", ["bridge", "veth"])
 def test_existing_link_of_that_name_is_adopted_and_brought_up(kind: str) -> None:
     ip("link", "add", "nodelocaldns", "type", kind)
     ip("address", "add", "192.0.2.1/24", "dev", "nodelocaldns")
-    assert run("interface").where == "nodelocaldns"
+    assert run("interface").ok
     assert is_up("nodelocaldns")
     assert on("nodelocaldns") == sorted([*HOSTS, "192.0.2.1/24"])
     assert run("check").ok
@@ -197,7 +224,7 @@ def test_thousands_of_addresses_on_the_node_are_no_hindrance(tmp_path: Path) -> 
 
 LOOK = """
 import sys
-from nodecache.host.watch import is_local
+from nodecache.host.looks import is_local
 print(*(is_local(address) for address in sys.argv[1:]))
 """
 
@@ -216,7 +243,7 @@ def test_is_local_is_not_misled_by_sockets_that_may_bind_anything() -> None:
 LISTEN = """
 import asyncio
 import uvloop
-from nodecache.host.watch import Events
+from nodecache.host.looks import Events
 
 async def main():
     events = Events()
@@ -296,3 +323,32 @@ def test_rules_of_ours_are_told_and_those_of_others_are_not(listener: Listener) 
     ip("link", "set", "lo", "up")
     wait_until(lambda: "route" in listener.words, "the end of the events")
     assert "rules" not in listener.words
+
+
+ADDRESSES = """
+import sys
+from nodecache.host.addresses import addresses_of
+print(*addresses_of(sys.argv[1]))
+"""
+
+
+def test_addresses_of_an_interface_are_all_that_it_has_and_link_local_ones_name_it() -> None:
+    ip("link", "add", "one", "type", "veth", "peer", "name", "two")
+    ip("address", "add", "10.1.0.1/24", "dev", "one")
+    ip("address", "add", "10.1.0.2/24", "dev", "one", "label", "one:1")
+    ip("address", "add", "10.1.0.3", "peer", "10.9.9.9", "dev", "one")
+    ip("address", "add", "fd00:1::1/64", "dev", "one", "nodad")
+    ip("address", "add", "fe80::1/64", "dev", "one", "nodad")
+    ip("address", "add", "fd00:1::2/64", "dev", "two", "nodad")
+
+    def found(name: str) -> list[str]:
+        done = subprocess.run(
+            inside(sys.executable, "-c", ADDRESSES, name),
+            capture_output=True, text=True, check=True, timeout=PATIENCE_S,
+        )  # fmt: skip
+        return done.stdout.split()
+
+    v4 = ["10.1.0.1", "10.1.0.2", "10.1.0.3"]
+    assert sorted(found("one")) == sorted([*v4, "fd00:1::1", "fe80::1%one"])
+    assert found("two") == ["fd00:1::2"]
+    assert found("three") == found("one:1") == []

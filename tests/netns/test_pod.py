@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from tests.daemon.processes import PATIENCE_S, Child, Daemon, faultless, wait_until
 from tests.daemon.servers import program, start_knot
 from tests.daemon.zone import MANY, ORIGIN
+from tests.kept import Kept
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
@@ -96,11 +97,8 @@ def make_namespaces(stack: ExitStack) -> tuple[str, str]:
 def make_files(stack: ExitStack, folder: Path, pod: str) -> None:
     """Makes /etc/netns/POD, which ip netns exec lays over /etc."""
     etc = NETNS_FILES / pod
-    had_root = NETNS_FILES.exists()
     etc.mkdir(parents=True)
-    if not had_root:
-        stack.callback(NETNS_FILES.rmdir)
-    stack.callback(etc.rmdir)
+    stack.callback(etc.rmdir)  # not what it lies in: another worker may be about to use that
     for name, text in (
         ("resolv.conf", ""),
         ("nsswitch.conf", "hosts: files dns\n"),
@@ -136,12 +134,23 @@ def corefile(bind: str) -> str:
 
 
 @pytest.fixture(scope="module", params=["bound", "wildcard"])
-def machine(
+def machines(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Machine]:
-    """The daemon on port 53 of a node, bound to its addresses or to all there are."""
-    folder = tmp_path_factory.mktemp("machine")
+) -> Iterator[Kept[Machine]]:
     bind = f"bind {LOCAL_IP} {CLUSTER_IP} {LOCAL_IP6}" if request.param == "bound" else ""
+    with Kept(lambda: machine_with(bind, tmp_path_factory.mktemp("machine"))) as kept:
+        yield kept
+
+
+@pytest.fixture
+def machine(machines: Kept[Machine], request: pytest.FixtureRequest) -> Machine:
+    """The daemon on port 53 of a node, bound to its addresses or to all there are."""
+    return machines.get(request)
+
+
+@contextmanager
+def machine_with(bind: str, folder: Path) -> Iterator[Machine]:
+    """Makes the namespaces, and starts upstream and daemon."""
     with ExitStack() as stack:
         node, pod = make_namespaces(stack)
         make_files(stack, folder, pod)

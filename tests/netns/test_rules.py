@@ -138,11 +138,12 @@ class Node:
         printed = self.run(sys.executable, "-c", ASK, address, str(patience_s), where=where)
         return printed.splitlines()
 
-    def tracked(self, address: str) -> list[str]:
-        """The entries of connection tracking that name an address."""
+    def tracked(self, address: str, client: str = "") -> list[str]:
+        """The entries of connection tracking that name an address, of one client or of all."""
         family = "ipv6" if ":" in address else "ipv4"
         printed = self.run("conntrack", "-L", "-f", family)
-        return [line for line in printed.splitlines() if f"dst={address} " in line]
+        lines = [line for line in printed.splitlines() if f"dst={address} " in line]
+        return [line for line in lines if f"src={client}" in line]
 
 
 @pytest.fixture
@@ -402,21 +403,20 @@ def test_held_lock_fails_an_install_with_its_name(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setup", "backend"),
+    "setup",
     [
-        (["nft", "add", "table", "ip", "kube-proxy"], "nftables"),
-        (["nft", "add", "table", "ip6", "kube-proxy"], "nftables"),
-        (["iptables-nft", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"], "iptables-nft"),
-        (["iptables-legacy", "-t", "nat", "-N", "KUBE-SERVICES"], "iptables-legacy"),
-        (["true"], "nftables"),
+        ["true"],
+        ["nft", "add", "table", "ip", "kube-proxy"],
+        ["iptables-nft", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"],
+        ["iptables-legacy", "-t", "nat", "-N", "KUBE-SERVICES"],
     ],
 )
-def test_choice_follows_kubernetes(node: Node, setup: list[str], backend: str) -> None:
-    require(node, backend)
+def test_nftables_is_chosen_whatever_kubernetes_uses(node: Node, setup: list[str]) -> None:
+    require(node, "nftables")
     node.run(*setup)
     report = node.install("auto")
-    assert report["backend"] == backend
-    assert f"rules kept by {backend}: " in report["notes"][0]
+    assert report["backend"] == "nftables"
+    assert "rules kept by nftables: " in report["notes"][0]
 
 
 def test_family_without_an_address_gets_nothing(node: Node) -> None:
@@ -437,14 +437,15 @@ def test_dns_with_pods_and_host_is_not_tracked(node: Node, backend: str) -> None
         assert node.ask(address) == ["udp echo", "tcp echo"]
         assert len(node.tracked(address)) == 2
     node.run("conntrack", "-F")
-    node.install(backend)
+    node.install(backend, fails_over=False)  # nobody beats
     for address in ADDRESSES:
         assert node.ask(address) == ["udp echo", "tcp echo"]
         assert node.ask(address, where=NODE) == ["udp echo", "tcp echo"]
         assert node.tracked(address) == []
     node.act("withdraw", backend, PATIENCE_S)
     assert node.ask(LOCAL) == ["udp echo", "tcp echo"]
-    assert len(node.tracked(LOCAL)) == 2
+    # The node's own connection from before may still say its last words, which are tracked now.
+    assert len(node.tracked(LOCAL, "10.204.0.2 ")) == 2
 
 
 @pytest.mark.usefixtures("echo")
@@ -461,7 +462,7 @@ def test_cluster_address_is_ours_only_while_the_rules_stand(node: Node, backend:
         table = f"table {family} services {{ chain services {{ {chain}{rule}}}; }}\n"
         node.run("nft", "-f", "-", stdin=table)
     for act, wanted in (("install", "echo"), ("withdraw", "silence"), ("install", "echo")):
-        node.act(act, backend, PATIENCE_S)
+        node.act(act, backend, PATIENCE_S, fails_over=False)  # nobody beats
         for address in (CLUSTER, LOCAL6):
             patience_s = PATIENCE_S if wanted == "echo" else 1
             assert node.ask(address, patience_s) == [f"udp {wanted}", f"tcp {wanted}"], act
@@ -477,11 +478,52 @@ def test_filter_that_drops_untracked_packets_lets_dns_pass(node: Node, variant: 
         for chain in ("INPUT", "OUTPUT"):
             for transport in ("tcp", "udp"):
                 node.run(program, "-A", chain, "-p", transport, *untracked)
-    node.install("nftables")
+    for keeper in ("nftables", backend, "nftables"):
+        node.install(keeper)
+        assert node.stands(keeper)
+        for address in ADDRESSES:
+            assert node.ask(address) == ["udp echo", "tcp echo"]
+
+
+@pytest.mark.usefixtures("echo")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_firewall_of_the_node_lets_dns_pass_whoever_keeps_the_rules(
+    node: Node, variant: str
+) -> None:
+    """As ufw has it: nothing comes in but what is asked for."""
+    backend = f"iptables-{variant}"
+    require(node, backend)
+    programs = (backend, backend.replace("ip", "ip6", 1))
+
+    def saved() -> list[str]:
+        return [line for line in node.rules() if line.startswith("-A ")]
+
+    for program in programs:
+        for rule in ("-i lo -j ACCEPT", "-m conntrack --ctstate ESTABLISHED -j ACCEPT"):
+            node.run(program, "-A", "INPUT", *rule.split())
+        node.run(program, "-A", "INPUT", "-p", "ipv6-icmp", "-j", "ACCEPT")
+        node.run(program, "-P", "INPUT", "DROP")
     assert node.ask(LOCAL, 1) == ["udp silence", "tcp silence"]
-    node.install(backend)
+    before = saved()
+    node.install("nftables")
     for address in ADDRESSES:
         assert node.ask(address) == ["udp echo", "tcp echo"]
+    standing = saved()
+    assert node.stands("nftables")
+    assert node.install("nftables")["removed"] == []
+    assert saved() == standing
+    for program in programs:
+        node.run(program, "-D", "INPUT", "1")  # our jump, which stands first
+    assert not node.stands("nftables")
+    node.install("nftables")
+    assert saved() == standing
+    node.act("cleanup", "nftables", PATIENCE_S)
+    assert saved() == before
+
+
+def test_node_without_a_firewall_of_iptables_gets_no_rule_of_iptables(node: Node) -> None:
+    node.install("nftables")
+    assert not any("NODECACHE" in line for line in node.rules())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

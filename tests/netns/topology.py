@@ -84,7 +84,7 @@ def make_topology(stack: ExitStack, proxy: Callable[[], None] = proxy_by_nft) ->
     serial = f"{os.getpid()}-{next(_serials)}"
     names = [f"nc-life{serial}-{what}" for what in ("node", "pod1", "pod2", "cluster")]
     for name in names:
-        _make_namespace(stack, name)
+        make_namespace(stack, name)
     node, one, two, cluster = names
     with inside(node):
         for knob in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
@@ -104,7 +104,8 @@ def _skip_without_tools() -> None:
             pytest.skip(f"{tool} is missing; Debian's package is {package}")
 
 
-def _make_namespace(stack: ExitStack, name: str) -> None:
+def make_namespace(stack: ExitStack, name: str) -> None:
+    """Makes a namespace that is gone with the stack; skips the test where it cannot be done."""
     try:
         ip("netns", "add", name)
     except subprocess.CalledProcessError as error:

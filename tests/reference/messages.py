@@ -17,10 +17,15 @@ import dns.wirebase
 CLIENT_SUBNET_AND_COOKIE = (dns.edns.ECS, dns.edns.COOKIE)
 
 
-def parse(octets: bytes) -> dns.message.Message | None:
-    """The whole message, one RRset for each RR; None if dnspython finds any fault in it."""
+def parse(octets: bytes, *, ignore_trailing: bool = True) -> dns.message.Message | None:
+    """The whole message, one RRset for each RR; None if dnspython finds any fault in it.
+
+    Octets behind it are none, unless ``ignore_trailing`` is False.
+    """
     try:
-        return dns.message.from_wire(octets, one_rr_per_rrset=True, keyring=False)
+        return dns.message.from_wire(
+            octets, one_rr_per_rrset=True, keyring=False, ignore_trailing=ignore_trailing
+        )
     except (dns.exception.DNSException, ValueError, OverflowError):
         return None
 
@@ -39,8 +44,10 @@ class QueryView:
     is_personal: bool
 
 
-def view_query(message: dns.message.Message) -> QueryView:
+def view_query(message: dns.message.Message, *, has_more: bool) -> QueryView:
+    """The view of a query; ``has_more`` tells of octets behind it."""
     question = message.question[0]
+    records = [*message.answer, *message.authority, *message.additional]
     return QueryView(
         qname=question.name.to_wire() or b"",
         qtype=int(question.rdtype),
@@ -49,7 +56,10 @@ def view_query(message: dns.message.Message) -> QueryView:
         has_edns=message.edns >= 0,
         dnssec_ok=bool(message.ednsflags & dns.flags.DO),
         payload_size=max(512, message.payload),
-        is_personal=any(option.otype in CLIENT_SUBNET_AND_COOKIE for option in message.options),
+        is_personal=bool(records)
+        or message.had_tsig
+        or has_more
+        or any(option.otype in CLIENT_SUBNET_AND_COOKIE for option in message.options),
     )
 
 
@@ -74,7 +84,7 @@ def judge_query(octets: bytes) -> QueryView | int | str | None:
         return 16
     if message.question[0].rdtype in (dns.rdatatype.AXFR, dns.rdatatype.IXFR):
         return 5
-    return view_query(message)
+    return view_query(message, has_more=parse(octets, ignore_trailing=False) is None)
 
 
 def _has_compressed_question(octets: bytes) -> bool:

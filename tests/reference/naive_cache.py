@@ -47,7 +47,8 @@ class NaiveSegments:
 class NaiveCache:
     """One server block; ``neighbours`` are all blocks that share the budget, itself included.
 
-    With ``cuts``, an NXDOMAIN of all types answers for all names below its own.
+    With ``cuts``, an NXDOMAIN of all types answers for all names below its own. ``is_doubted`` once
+    one of them, of any block, was contradicted; all names are of one zone.
     """
 
     neighbours: list[NaiveCache]
@@ -55,6 +56,7 @@ class NaiveCache:
     success: NaiveSegments
     denial: NaiveSegments
     cuts: bool = False
+    is_doubted: bool = False
 
     def all(self) -> list[Message]:
         return self.success.all() + self.denial.all()
@@ -113,10 +115,16 @@ class NaiveCache:
                 return
             was_protected = old in self.segments_of(old).protected
             self.drop(old)
+        is_wrong = message.covers_all_types and self.is_known_to_exist(message.key, now)
         segments = self.segments_of(message)
         self.make_place(segments, now)
-        for refuted in self.refuted_by(message):
-            self.drop(refuted)
+        refuted = self.refuted_by(message)
+        if is_wrong:
+            refuted = []
+        for block in self.neighbours:
+            block.is_doubted |= is_wrong or self.is_contradicted_by(message, now)
+        for each in refuted:
+            self.drop(each)
         segments.probation.append(message)
         if was_protected and message.kind is not Kind.FAILURE:
             segments.hit(message)
@@ -124,8 +132,16 @@ class NaiveCache:
             self.make_room(now)
 
     def refuted_by(self, message: Message) -> list[Message]:
-        covering = self.covering(message.key) if message.kind is not Kind.FAILURE else []
-        return covering + (self.cutting(message.key) if _exists(message) else [])
+        if _exists(message):
+            return self.covering(message.key) + self.cutting(message.key)
+        return self.covering(message.key) if message.covers_all_types else []
+
+    def is_contradicted_by(self, message: Message, now: float) -> bool:
+        """Whether an NXDOMAIN that covers the name is wrong about the type of ``message``."""
+        return _exists(message) and any(
+            covering.expires_at > now and covering.key != message.key
+            for covering in self.covering(message.key)
+        )
 
     def make_place(self, segments: NaiveSegments, now: float) -> None:
         if len(segments.all()) >= segments.capacity:

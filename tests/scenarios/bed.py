@@ -80,7 +80,7 @@ class BackendProcess:
 
 
 @dataclass
-class Bed:
+class ScenarioBed:
     """The namespaces, and what faults do to them.
 
     Attributes:
@@ -180,11 +180,11 @@ def _make_namespaces(stack: ExitStack) -> tuple[str, str]:
 
 
 @contextmanager
-def bed_of(count: int, ttl_s: int, delay_ms: float) -> Iterator[Bed]:
+def bed_of(count: int, ttl_s: int, delay_ms: float) -> Iterator[ScenarioBed]:
     """A bed with ``count`` backends; gone at the end of the block."""
     with ExitStack() as stack:
         node, cluster = _make_namespaces(stack)
-        bed = Bed(node, cluster, stack, ttl_s, delay_ms)
+        bed = ScenarioBed(node, cluster, stack, ttl_s, delay_ms)
         for _ in range(count):
             bed.add()
         yield bed

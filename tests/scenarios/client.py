@@ -43,6 +43,7 @@ class Client:
         self.failures: Counter[str] = Counter()
         self.hot_failures = 0
         self.over_1s = 0
+        self.hot_longest_s = 0.0
         self.failed_at: list[float] = []
         self.latencies: list[float] = []
         self.is_stopping = False
@@ -104,6 +105,8 @@ class Client:
         latency_s = monotonic() - asked[0]
         self.latencies.append(latency_s)
         self.over_1s += latency_s > 1.0
+        if asked[1]:
+            self.hot_longest_s = max(self.hot_longest_s, latency_s)
         if not is_right(reply):
             kind = "truncated" if reply[2] & 2 else _RCODES.get(reply[3] & 15, "wrong answer")
             self._fail(kind, *asked)
@@ -138,6 +141,7 @@ class Client:
             "p95_ms": ordered[len(ordered) * 95 // 100] * 1e3,
             "p99_ms": ordered[len(ordered) * 99 // 100] * 1e3,
             "longest_ms": ordered[-1] * 1e3,
+            "hot_longest_ms": self.hot_longest_s * 1e3,
         }
 
 

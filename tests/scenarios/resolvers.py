@@ -14,14 +14,16 @@ import psutil
 from tests.daemon.processes import Child, Daemon, wait_until
 from tests.daemon.servers import program
 from tests.netns.topology import inside
-from tests.scenarios.bed import LOCAL, VIRTUAL, Bed
+from tests.scenarios.bed import LOCAL, VIRTUAL, ScenarioBed
 
 METRICS = 9253
 
 _COREFILE = f""".:53 {{
     bind {LOCAL}
     errors
-    cache 3600
+    cache 3600 {{
+        STALE
+    }}
     OPTIONS
     forward . {VIRTUAL} {{
         force_tcp
@@ -72,13 +74,16 @@ class Resolver:
         child: Its process; nodecache's is a Daemon.
     """
 
-    def __init__(self, kind: str, bed: Bed, folder: Path, options: Sequence[str]) -> None:
+    def __init__(
+        self, kind: str, bed: ScenarioBed, folder: Path, options: Sequence[str], stale: str = ""
+    ) -> None:
         within = [program("ip"), "netns", "exec", bed.node]
         self.kind = kind
         self.child: Child
         if kind == "nodecache":
             self.child = Daemon(
-                folder, _COREFILE.replace("OPTIONS", "\n    ".join(options)),
+                folder,
+                _COREFILE.replace("OPTIONS", "\n    ".join(options)).replace("STALE", stale),
                 host=LOCAL, port=53, metrics_port=9353, within=within,
             )  # fmt: skip
         else:

@@ -5,15 +5,16 @@
 ``backend`` gets ``do`` (see ``Timeline``). ``[expect]``: the greatest value of each figure, or,
 with ``least_`` before its name, the smallest. ``measure_from_s``: when the client begins.
 ``others``: caches whose figures in the same run are printed beside nodecache's. ``options``: lines
-for the Corefile.
+for the Corefile; ``stale``: one for its ``cache``.
 
 Figures: ``failures`` of all queries, ``hot_failures`` of those for hot names, ``over_1s`` answered
-later or never; ``median_ms``, ``p95_ms``, ``p99_ms``, ``longest_ms`` to an answer;
-``extra_percent``, queries to the upstream beyond one for each name that was asked once (true where
-hot names do not expire); ``cpu_percent`` of the resolver; ``oldest_s`` and ``idle_s`` of
-connections as the backends saw them; ``connections``, the most at once of each backend, summed;
-``dials_per_s``; ``ratio_before``, the busiest backend over the idlest before the first fault;
-``first_share`` and ``last_share`` of the queries of the last 10 s.
+later or never; ``median_ms``, ``p95_ms``, ``p99_ms``, ``longest_ms`` to an answer,
+``hot_longest_ms`` to one for a hot name; ``extra_percent``, queries to the upstream beyond one for
+each name that was asked once (true where hot names do not expire); ``cpu_percent`` of the
+resolver; ``oldest_s`` and ``idle_s`` of connections as the backends saw them; ``connections``, the
+most at once of each backend, summed; ``dials_per_s``; ``ratio_before``, the busiest backend over
+the idlest before the first fault; ``first_share`` and ``last_share`` of the queries of the last
+10 s.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.daemon.processes import PATIENCE_S, ROOT
 from tests.daemon.servers import program
 from tests.netns.topology import inside
-from tests.scenarios.bed import LOCAL, Bed, bed_of
+from tests.scenarios.bed import LOCAL, ScenarioBed, bed_of
 from tests.scenarios.resolvers import METRICS, Resolver
 from tests.scenarios.timeline import Fault, Timeline
 
@@ -59,6 +60,7 @@ class Scenario:
     expect: dict[str, float]
     others: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    stale: str = ""
     measure_from_s: float = 0.0
 
 
@@ -99,6 +101,7 @@ def load_scenario(path: Path) -> Scenario:
         expect=data["expect"],
         others=tuple(data.get("others", ())),
         options=tuple(data.get("options", ())),
+        stale=data.get("stale", ""),
         measure_from_s=data.get("measure_from_s", 0.0),
     )
 
@@ -106,7 +109,7 @@ def load_scenario(path: Path) -> Scenario:
 class Client:
     """client.py in the node's namespace."""
 
-    def __init__(self, bed: Bed, load: dict[str, Any], label: str) -> None:
+    def __init__(self, bed: ScenarioBed, load: dict[str, Any], label: str) -> None:
         options = [
             f"--{name}" if value is True else f"--{name}={value}" for name, value in load.items()
         ]
@@ -138,7 +141,7 @@ class _Mark:
     accepted: list[int]
 
     @classmethod
-    def now(cls, bed: Bed, resolver: Resolver) -> _Mark:
+    def now(cls, bed: ScenarioBed, resolver: Resolver) -> _Mark:
         reports = [backend.order() for backend in bed.backends]
         attempts = _scrape_attempts(bed) if resolver.kind == "nodecache" else 0.0
         unique = [report["unique"] for report in reports]
@@ -146,7 +149,7 @@ class _Mark:
         return cls(time.monotonic(), attempts, resolver.cpu_s(), unique, accepted)
 
 
-def _scrape_attempts(bed: Bed) -> float:
+def _scrape_attempts(bed: ScenarioBed) -> float:
     with (
         inside(bed.node),
         urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/metrics", timeout=PATIENCE_S) as page,
@@ -164,7 +167,7 @@ def run(scenario: Scenario, kind: str, folder: Path) -> Figures:
     """Runs a scenario with one resolver and returns its figures."""
     with ExitStack() as stack:
         bed = stack.enter_context(bed_of(scenario.count, scenario.ttl_s, scenario.delay_ms))
-        resolver = Resolver(kind, bed, folder, scenario.options)
+        resolver = Resolver(kind, bed, folder, scenario.options, scenario.stale)
         stack.callback(resolver.stop)
         resolver.wait_until_serving()
         warm_up = Client(bed, {**scenario.load, "unique": 0.05}, "warm")
@@ -185,13 +188,16 @@ def run(scenario: Scenario, kind: str, folder: Path) -> Figures:
 
 
 def _figures(
-    bed: Bed, report: dict[str, Any], before: _Mark, after: _Mark, end: _Mark
+    bed: ScenarioBed, report: dict[str, Any], before: _Mark, after: _Mark, end: _Mark
 ) -> dict[str, float]:
     reports = [backend.order() for backend in bed.backends]
     asked = report["unique"]
     sent = end.attempts - before.attempts or sum(end.unique) - sum(before.unique)
     seconds = after.at - before.at
-    names = ("failures", "hot_failures", "over_1s", "median_ms", "p95_ms", "p99_ms", "longest_ms")
+    names = (
+        "failures", "hot_failures", "over_1s",
+        "median_ms", "p95_ms", "p99_ms", "longest_ms", "hot_longest_ms",
+    )  # fmt: skip
     return {
         **{name: report[name] for name in names},
         "extra_percent": 100 * (sent - asked) / asked if asked else 0.0,
@@ -203,7 +209,7 @@ def _figures(
     }
 
 
-def _notes(bed: Bed, report: dict[str, Any]) -> dict[str, Any]:
+def _notes(bed: ScenarioBed, report: dict[str, Any]) -> dict[str, Any]:
     shares = _queries(bed, -inf, inf)
     return {
         **{name: report[name] for name in ("sent", "unique", "kinds", "failed_at")},
@@ -212,7 +218,7 @@ def _notes(bed: Bed, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shares(
-    bed: Bed, count: int, began: float, ended: float, first_fault: float
+    bed: ScenarioBed, count: int, began: float, ended: float, first_fault: float
 ) -> dict[str, float]:
     """Returns how evenly backends were asked: before the first fault, and in the last 10 s."""
     before = _queries(bed, began, first_fault)[:count]
@@ -224,7 +230,7 @@ def _shares(
     }
 
 
-def _queries(bed: Bed, since: float, until: float) -> list[int]:
+def _queries(bed: ScenarioBed, since: float, until: float) -> list[int]:
     """Returns what each backend was asked between two moments, to the second."""
     return [
         sum(

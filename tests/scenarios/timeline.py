@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.scenarios.backend import FAULTS
-from tests.scenarios.bed import Bed
+from tests.scenarios.bed import ScenarioBed
 
 # What the bed does to a backend; FAULTS are what a backend does itself, when told.
 OF_THE_BED = ("kill", "black_hole", "drop_syn", "slow", "add", "replace", "vanish")
@@ -39,7 +39,7 @@ class Fault:
 class Timeline:
     """Carries out the faults of a scenario when their time has come, counted from ``began``."""
 
-    def __init__(self, bed: Bed, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, bed: ScenarioBed, faults: tuple[Fault, ...]) -> None:
         self._bed = bed
         self._left = sorted(faults, key=lambda fault: fault.at)
         self.began = time.monotonic()

@@ -13,17 +13,19 @@ from nodecache.config.model import (
     CachePolicy,
     Config,
     ForwardPolicy,
-    HostsTable,
+    HostName,
     Lifetime,
     Name,
+    NamedUpstream,
     NxdomainScope,
     ServerBlock,
     Upstream,
 )
 from nodecache.counters import Counters
-from nodecache.engine.block import Pending
+from nodecache.directives.hosts.model import HOSTS, HostsTable
+from nodecache.resolve.block import Pending
 from nodecache.serving.blocks import Blocks
-from nodecache.serving.directives import build_front
+from nodecache.serving.directives import build_before_cache
 from tests.cache.building import NOW, key, message, name
 
 FIRST, SECOND, THIRD = (Upstream(Address(f"192.0.2.{n}", 53)) for n in (1, 2, 3))
@@ -89,9 +91,8 @@ def test_order_in_the_file_does_not_matter() -> None:
         replace(CLUSTER, forwards=(replace(forward(FIRST), max_concurrent=5),)),
         replace(CLUSTER, bind=("192.0.2.54",)),
         replace(CLUSTER, zones=(CLUSTER_DOMAIN, Name("example.", name("example")))),
-        replace(
-            CLUSTER,
-            hosts=HostsTable((ROOT,), ((name("other.example"), (ADDRESS,)),), fallthrough=(ROOT,)),
+        CLUSTER.having(
+            HOSTS, HostsTable((ROOT,), ((name("other.example"), (ADDRESS,)),), fallthrough=(ROOT,))
         ),
     ],
     ids=["cap", "further upstream", "bound", "address", "further zone", "hosts for others"],
@@ -110,10 +111,7 @@ def test_what_is_still_true_stays(changed: ServerBlock) -> None:
         replace(CLUSTER, forwards=()),
         replace(CLUSTER, forwards=(forward(FIRST, origin=CLUSTER_DOMAIN),)),
         replace(CLUSTER, cache=None),
-        replace(
-            CLUSTER,
-            hosts=HostsTable((ROOT,), ((name("a.cluster.local"), (ADDRESS,)),)),
-        ),
+        CLUSTER.having(HOSTS, HostsTable((ROOT,), ((name("a.cluster.local"), (ADDRESS,)),))),
         replace(CLUSTER, port=54),
     ],
     ids=["other upstreams", "no forward", "other names", "no cache", "hosts for it", "other port"],
@@ -126,14 +124,17 @@ def test_what_may_be_wrong_goes(changed: ServerBlock) -> None:
     assert house.blocks.budget.octets == 0
 
 
-def test_other_nxdomain_scope_keeps_what_is_kept() -> None:
+@pytest.mark.parametrize(
+    ("scope", "zone"), [(NxdomainScope.ALL, ROOT.wire), (NxdomainScope.NONE, None)]
+)
+def test_other_nxdomain_scope_keeps_what_is_kept(scope: NxdomainScope, zone: bytes | None) -> None:
     house = House(CLUSTER)
     house.know()
-    house.apply(CLUSTER, scope=NxdomainScope.ALL)
+    house.apply(CLUSTER, scope=scope)
     assert house.knows()
     messages = house.blocks.states[0].messages
     assert messages is not None
-    assert messages.nxdomain_zone == ROOT.wire
+    assert messages.nxdomain_zone == zone
 
 
 def test_removed_block_leaves_budget_and_gauges() -> None:
@@ -171,5 +172,20 @@ def test_question_under_way_by_milder_changes_is_kept_by_the_new_rules() -> None
 
 def test_blocks_without_directives_before_the_cache_have_no_front() -> None:
     house = House(CLUSTER)
-    assert build_front(CLUSTER) is None
-    assert house.blocks.states[0].chain is None
+    assert build_before_cache(CLUSTER) is None
+    assert house.blocks.states[0].behind_cache is None
+
+
+def test_host_that_moves_is_the_same_server_and_another_host_is_not() -> None:
+    def named(text: str, *upstreams: Upstream) -> ServerBlock:
+        host = HostName(Name(text, name(text)), ())
+        destinations = (NamedUpstream(host, Upstream(Address("", 53))),)
+        return replace(REST, forwards=(replace(forward(*upstreams), destinations=destinations),))
+
+    house = House(named("up.test.", FIRST))
+    house.know()
+    for block in (named("up.test.", SECOND), named("up.test."), named("up.test.", THIRD)):
+        house.apply(block)
+        assert house.knows()
+    house.apply(named("other.test.", FIRST))
+    assert not house.knows()

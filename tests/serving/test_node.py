@@ -16,6 +16,7 @@ from nodecache.errors import NodeError
 from nodecache.host.tool import Report
 from nodecache.serving import node as module
 from nodecache.serving.node import Node
+from tests.loops import run, until
 
 PLAN = NodePlan("nodelocaldns", ("169.254.20.10", "10.96.0.10"))
 CONFIG = Config((), node=PLAN)
@@ -37,12 +38,6 @@ class Kernel:
         self.on_route = self.on_rules = lambda: None
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for knows no events
-            await asyncio.sleep(0.01)
-
-
 @dataclass
 class Machine:
     """Stands in for the node and the tool.
@@ -50,18 +45,26 @@ class Machine:
     Attributes:
         gaps: What the interface lacks.
         are_rules_in_place: Of the packet filter.
+        covered: What they lead elsewhere while nobody beats.
         failing: Actions that fail, with the error.
         actions: What the tool was asked to do.
+        is_quick: Whether it does so.
     """
 
     gaps: list[str] = field(default_factory=list)
     are_rules_in_place: bool = False
+    covered: tuple[str, ...] = PLAN.addresses
     failing: dict[str, str] = field(default_factory=dict)
     actions: list[str] = field(default_factory=list)
     kernel: Kernel = field(default_factory=Kernel)
+    is_quick: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.is_quick.set()
 
     async def run_tool(self, action: str, _plan: NodePlan, _within_s: float) -> Report:
         self.actions.append(action)
+        await self.is_quick.wait()
         if action in self.failing:
             return Report(ok=False, kind="interface_add", error=self.failing[action])
         if action == "check":
@@ -70,7 +73,8 @@ class Machine:
             self.gaps = []
         if action in ("redirect", "withdraw"):
             self.are_rules_in_place = action == "redirect"
-        return Report(ok=True, notes=(f"{action} is done",))
+        covered = self.covered if action == "redirect" else ()
+        return Report(ok=True, notes=(f"{action} is done",), covered=covered)
 
     async def until(self, *actions: str) -> None:
         """Returns when the tool has done exactly these."""
@@ -92,14 +96,14 @@ def live(
     config: Config = CONFIG,
     counters: Counters | None = None,
 ) -> None:
-    async def run() -> None:
+    async def main() -> None:
         node = Node(config, counters or Counters(), asyncio.get_running_loop())
         try:
             await body(node)
         finally:
             await node.stop()
 
-    asyncio.run(run())
+    run(main())
 
 
 def test_interface_is_put_up_before_anything_else(machine: Machine) -> None:
@@ -122,7 +126,7 @@ def test_start_does_not_wait_for_an_interface_that_is_there(machine: Machine) ->
         node.start()
         await node.redirect()
         # What else may be wrong with it is looked at afterwards.
-        await machine.until("redirect", "check")
+        await machine.until("redirect", "interface")
 
     live(body)
 
@@ -167,10 +171,10 @@ def test_flushed_rules_are_put_back_at_once(machine: Machine) -> None:
     async def body(node: Node) -> None:
         node.start()
         await node.redirect()
-        await machine.until("redirect", "check")
+        await machine.until("redirect", "interface")
         machine.are_rules_in_place = False
         machine.kernel.on_rules()
-        await machine.until("redirect", "check", "check", "interface", "redirect")
+        await machine.until("redirect", "interface", "check", "interface", "redirect")
         assert counters.events["rules_repaired"] == 1
 
     live(body, counters=counters)
@@ -200,6 +204,7 @@ def test_what_cannot_be_repaired_is_tried_again_and_told_once(
 
 def test_stop_withdraws_before_it_takes_the_interface_down(machine: Machine) -> None:
     async def body(node: Node) -> None:
+        machine.covered = ()
         node.start()
         await node.redirect()
         await node.leave()
@@ -214,11 +219,84 @@ def test_stop_withdraws_before_it_takes_the_interface_down(machine: Machine) -> 
     live(body)
 
 
-def test_skipteardown_leaves_the_local_address_alone(machine: Machine) -> None:
+def test_rules_that_lead_elsewhere_by_themselves_stay_at_the_end(machine: Machine) -> None:
     async def body(node: Node) -> None:
+        node.start()
+        await node.redirect()
+        assert node.covered == PLAN.addresses
         await node.leave()
         await node.take_down()
-        assert machine.actions == ["withdraw", "recede"]
+        assert [a for a in machine.actions if a != "check"] == ["redirect", "remove"]
+
+    live(body)
+
+
+def test_rules_that_were_cut_short_are_finished_before_the_end(machine: Machine) -> None:
+    async def body(node: Node) -> None:
+        node.start()
+        machine.is_quick.clear()
+        going = asyncio.ensure_future(node.redirect())
+        await machine.until("redirect")
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)
+        machine.is_quick.set()
+        await node.finish()
+        assert machine.actions == ["redirect", "redirect"]
+        assert machine.are_rules_in_place
+        await node.finish()
+        assert machine.actions == ["redirect", "redirect"]
+
+    live(body)
+
+
+def test_what_the_rules_cover_is_told_each_time_they_are_put_up(machine: Machine) -> None:
+    told: list[tuple[str, ...]] = []
+
+    async def body(node: Node) -> None:
+        node.on_redirect = lambda: told.append(node.covered)
+        node.start()
+        await node.redirect()
+        machine.covered = ()
+        machine.are_rules_in_place = False
+        node.doubt_rules()
+        await until(lambda: len(told) == 2)
+
+    live(body)
+    assert told == [PLAN.addresses, ()]
+
+
+def test_repair_that_fails_does_not_say_that_nothing_is_covered(machine: Machine) -> None:
+    async def body(node: Node) -> None:
+        node.start()
+        await node.redirect()
+        machine.failing = {"redirect": "somebody holds the lock"}
+        machine.are_rules_in_place = False
+        node.doubt_rules()
+        await until(lambda: bool(node.faults))
+        assert node.covered == PLAN.addresses
+
+    live(body)
+
+
+def test_rules_follow_another_configuration(machine: Machine) -> None:
+    async def body(node: Node) -> None:
+        node.start()
+        await node.redirect()
+        node.follow(PLAN)
+        machine.are_rules_in_place = False  # those that stand are the former plan's
+        node.follow(replace(PLAN, cluster_dns=("10.96.0.10",)))
+        await until(lambda: machine.actions.count("redirect") == 2)
+
+    live(body)
+
+
+def test_skipteardown_leaves_the_local_address_alone(machine: Machine) -> None:
+    async def body(node: Node) -> None:
+        machine.covered = ()
+        await node.redirect()
+        await node.leave()
+        await node.take_down()
+        assert machine.actions == ["redirect", "withdraw", "recede"]
 
     live(body, replace(CONFIG, skip_teardown=True))
 
@@ -238,7 +316,6 @@ def test_what_was_not_asked_for_is_not_touched(machine: Machine, has_interface: 
         await node.take_down()
         assert machine.actions
         assert foreign.isdisjoint(machine.actions)
-        assert all(node.commands) != has_interface
 
     live(body, replace(CONFIG, node=plan), counters)
     assert ("redirect" in counters.gauges) != has_interface

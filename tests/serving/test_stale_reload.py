@@ -18,7 +18,7 @@ from nodecache.config.model import (
     Upstream,
 )
 from nodecache.counters import Counters
-from nodecache.engine.block import Pending
+from nodecache.resolve.block import Pending
 from nodecache.serving.blocks import Blocks
 from tests.cache.building import NOW, key, message
 

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import pytest
-import uvloop
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -23,26 +22,26 @@ from nodecache.telemetry.catalogue import Exposure
 from nodecache.telemetry.endpoints import Endpoints
 from nodecache.telemetry.health import Readiness, SelfCheck
 from nodecache.telemetry.http_server import PageRequest, Response
+from tests.loops import Run, until
 
 ANY_PORT = Address("127.0.0.1", 0)
 Scene = Callable[[Endpoints, Counters], Awaitable[None]]
 Play = Callable[[Scene], None]
 
 
-@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def play(request: pytest.FixtureRequest) -> Play:
+@pytest.fixture
+def play(run: Run) -> Play:
     """Returns a function that runs a scene with endpoints that are stopped afterwards."""
 
-    async def run(scene: Scene) -> None:
+    async def main(scene: Scene) -> None:
         counters = Counters()
         endpoints = Endpoints(counters, asyncio.get_running_loop(), open_http)
         try:
-            async with asyncio.timeout(30):
-                await scene(endpoints, counters)
+            await scene(endpoints, counters)
         finally:
             await endpoints.stop()
 
-    return lambda scene: request.param(run(scene))
+    return lambda scene: run(main(scene))
 
 
 async def ask(address: Address, request: bytes) -> bytes:
@@ -67,12 +66,6 @@ async def get(address: Address, path: str) -> tuple[int, str]:
 
 async def be_well() -> tuple[str, ...]:
     return ()
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Waits for something that other tasks bring about."""
-    while not is_so():  # noqa: ASYNC110 (plain integers have no event to wait for)
-        await asyncio.sleep(0.01)
 
 
 def test_metrics_shows_what_was_counted(play: Play) -> None:

@@ -153,8 +153,10 @@ class Findings:
                 pytest.skip(f"in the guest: {found.get('message')}")
 
 
-def find_out(path: Path, within_s: float) -> Findings:
-    """Runs the tests of one file in a guest of their own.
+def find_out(path: Path, within_s: float, name: str = "") -> Findings:
+    """Runs the tests of one file, or the one of that name, in a guest of their own.
+
+    What fails is not tried again in there: that is for a new guest.
 
     Raises:
         BootError: The guest did not boot.
@@ -163,8 +165,9 @@ def find_out(path: Path, within_s: float) -> Findings:
         results = Path(folder) / "results.xml"
         command = [
             sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider",
-            "-o", "junit_logging=system-out", f"--junit-xml={results}",
-            "--basetemp=/run/pytest", f"--timeout={within_s - BOOT_S:.0f}", str(path),
+            "-o", "junit_logging=system-out", f"--junit-xml={results}", "--force-reruns=0",
+            "--basetemp=/run/pytest", f"--timeout={within_s - BOOT_S:.0f}",
+            f"{path}::{name}" if name else str(path),
         ]  # fmt: skip
         outcome = run_inside(command, Path(folder), within_s)
         return Findings(outcome, _text(results))

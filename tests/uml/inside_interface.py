@@ -132,3 +132,24 @@ def test_without_a_dummy_driver_a_link_of_that_name_will_do() -> None:
     with no_dummy_driver():
         done("interface", BARE)
         assert prefixes() >= HOST_PREFIXES
+
+
+def test_addresses_move_from_lo_to_a_dummy_once_the_kernel_has_one() -> None:
+    usual = prefixes("lo")
+    with no_dummy_driver():
+        done("interface", BARE)
+        assert prefixes("lo") == usual | HOST_PREFIXES
+    ran = done("interface", BARE)
+    assert len(ran.report["removed"]) == len(ADDRESSES)
+    assert prefixes("lo") == usual
+    assert prefixes() == HOST_PREFIXES
+    done("check", BARE)
+
+
+def test_address_of_other_flags_leaves_the_dummy() -> None:
+    done("interface", BARE)
+    ran = done("interface", replace(BARE, addresses=(LOCAL_IP,)))
+    assert len(ran.report["removed"]) == len(ADDRESSES) - 1
+    assert prefixes() == {(LOCAL_IP, 32)}
+    done("interface", BARE)
+    assert prefixes() == HOST_PREFIXES

@@ -52,6 +52,11 @@ class Removal(enum.Enum):
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs() -> None:
+    skip_without_ipvs()
+
+
+def skip_without_ipvs() -> None:
+    """Skips the tests where the guest's kernel or the host's programs lack something."""
     for module in _MODULES:
         tried = subprocess.run(["modprobe", module], capture_output=True, text=True, check=False)
         if tried.returncode:

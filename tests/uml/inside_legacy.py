@@ -39,7 +39,7 @@ from tests.uml.stage import (
 )
 from tests.uml.stage import PLAN as AUTO_PLAN
 
-PLAN = replace(AUTO_PLAN, backend=Backend.IPTABLES_LEGACY)
+PLAN = replace(AUTO_PLAN, backend=Backend.IPTABLES_LEGACY, fails_over=False)
 SKIP = "NodeLocal DNS Cache: skip conntrack"
 ALLOW = "NodeLocal DNS Cache: allow DNS traffic"
 KILLS = 8
@@ -122,6 +122,7 @@ def test_legacy_iptables_is_chosen_where_nft_does_not_work() -> None:
     print(f"{ran.took_s:.2f} s: {ran.said}")
     assert "iptables-legacy" in ran.said
     assert rule_counts() != NO_RULES
+    done("cleanup", AUTO_PLAN)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -208,8 +209,8 @@ def test_a_held_lock_does_not_hold_up_the_stop() -> None:
     print(f"withdraw {withdrawn.took_s:.2f} s, remove {removed.took_s:.2f} s, the lock held")
     assert withdrawn.report["ok"] is False
     assert withdrawn.report["kind"] == "iptables_lock"
-    assert withdrawn.took_s < 3
-    assert removed.took_s < 3
+    assert withdrawn.took_s < 10  # 1.5 s, and what a busy guest needs to start Python
+    assert removed.took_s < 10
     assert link() is None
     assert rule_counts() == before
     done("withdraw", PLAN)

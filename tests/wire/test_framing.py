@@ -57,7 +57,10 @@ def test_an_incomplete_message_is_pending(
         received, deframer = fed(cut(stream[:-missing], places))
         assert received == messages
         assert deframer.pending_octets == len(last) + 2 - missing
+        is_known = deframer.pending_octets >= 2
+        assert deframer.announced_octets == (len(last) if is_known else 0)
         assert deframer.feed(stream[-missing:]) == [last]
+        assert deframer.announced_octets == 0
 
 
 def test_the_largest_message_passes_in_segments() -> None:

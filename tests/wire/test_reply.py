@@ -72,8 +72,7 @@ def test_flags_come_from_who_owns_them(made: MadeQuery, flags: int) -> None:
     word = parsed(compose_reply(query, flags, (0, 0, 0), b"", 65535)).flags
     assert word & QR
     assert word & 0x7840 == 0, "opcode QUERY, Z clear"
-    assert word & TC == 0
-    assert word & (AA | RA) == flags & (AA | RA)
+    assert word & (AA | TC | RA) == flags & (AA | TC | RA)
     assert word & 0xF == flags & 0xF
     assert word & (RD | CD) == made.flags & (RD | CD)
     assert bool(word & AD) == (bool(flags & AD) and query.wants_ad)
@@ -111,20 +110,66 @@ def test_a_truncated_reply_holds_the_answers_that_fit(count: int, limit: int, ed
     message = dns.message.from_wire(octets)
     kept = sum(map(len, message.answer))
     empty = len(octets) - kept * len(A)
-    if kept == count:
-        assert bool(message.flags & dns.flags.TC) == (len(octets) > limit)
-    else:
-        assert message.flags & dns.flags.TC
+    assert bool(message.flags & dns.flags.TC) == (kept < count)
+    if kept < count:
         assert kept == max(0, (limit - empty) // len(A))
 
 
-@given(st.binary(max_size=200), st.integers(0, 5), st.integers(12, 300))
-def test_keeping_what_fits_trusts_no_octets(records: bytes, answers: int, limit: int) -> None:
-    head, tail, _ = compose_ends(query_for(), RA, (0, 0, 0), 1000, 0)
-    changed, kept, octets = keep_what_fits(head, tail, records, answers, limit)
-    assert kept <= answers
+SECTIONS = st.lists(st.binary(max_size=60), max_size=4)
+
+
+def written(texts: list[bytes]) -> bytes:
+    return b"".join(b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 9, len(t)) + t for t in texts)
+
+
+@given(SECTIONS, SECTIONS, SECTIONS, st.integers(80, 600), st.sampled_from([b"", OPT, OPT_DO]))
+def test_rfc2181_truncated_is_only_a_reply_that_lacks_what_it_must_have(
+    answer: list[bytes], authority: list[bytes], additional: list[bytes], limit: int, opt: bytes
+) -> None:
+    query = query_for(opt=opt)
+    sections = [answer, authority, additional]
+    counts = (len(answer), len(authority), len(additional))
+    octets = ID + compose_reply(
+        query, RA, counts, b"".join(map(written, sections)), limit, extended_error(22)
+    )
+    assert len(octets) <= limit
+    word, _, *kept = struct.unpack_from("!5H", octets, 2)
+    kept[2] -= bool(opt)
+    empty = 12 + len(QNAME) + 4 + (len(opt) + len(extended_error(22)) if opt else 0)
+    sizes = [[len(written([text])) for text in section] for section in sections]
+    answers = [n for n in range(len(answer) + 1) if empty + sum(sizes[0][:n]) <= limit][-1]
+    # Each section whole or not at all, but for the answers; none without the one before.
+    room = limit - empty - sum(sizes[0][:answers])
+    has_authority = answers == len(answer) and sum(sizes[1]) <= room
+    has_additional = has_authority and sum(map(sum, sizes[1:])) <= room
+    expected = [
+        answers,
+        len(authority) if has_authority else 0,
+        len(additional) if has_additional else 0,
+    ]
+    assert kept == expected
+    lacks_proof = opt == OPT_DO and bool(authority) and not has_authority
+    assert bool(word & TC) == (answers < len(answer) or lacks_proof)
+    parts = [written(section[:n]) for section, n in zip(sections, kept, strict=True)]
+    assert octets[12 + len(QNAME) + 4 :].startswith(b"".join(parts))
+
+
+@given(
+    st.binary(max_size=200),
+    st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 3)),
+    st.integers(12, 300),
+    st.booleans(),
+)
+def test_keeping_what_fits_trusts_no_octets(
+    records: bytes, counts: tuple[int, int, int], limit: int, edns: bool
+) -> None:
+    query = query_for(opt=OPT_DO) if edns else query_for()
+    head, tail, _ = compose_ends(query, RA, counts, 1000, 0)
+    changed, kept, octets = keep_what_fits(query, head, tail, records, counts, limit)
+    assert kept <= counts[0] + counts[1]
     assert octets <= len(records)
-    assert changed[4:6] == kept.to_bytes(2, "big")
+    assert sum(struct.unpack("!HH", changed[4:8])) == kept
+    assert changed[8:] == head[8:]
     assert 2 + len(head) + octets + len(tail) <= max(limit, 2 + len(head) + len(tail))
 
 

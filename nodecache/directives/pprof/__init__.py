@@ -1,0 +1,1 @@
+"""The ``pprof`` directive."""

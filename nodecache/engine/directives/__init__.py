@@ -1,1 +1,0 @@
-"""What directives beside `cache` and `forward` do to questions and replies."""

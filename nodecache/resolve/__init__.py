@@ -1,0 +1,1 @@
+"""A query on its way to an answer: which zone, which cache, who waits for what."""

@@ -1,0 +1,1 @@
+"""Questions on their way to upstreams: octets, ``now`` and random numbers in, actions out."""
