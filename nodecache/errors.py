@@ -6,6 +6,7 @@ NodecacheError
 ├── NodeError        the machine's: an interface or rules that cannot be set up, with the next step
 ├── HandoverError    a predecessor that gives nothing: the start is cold, nothing else
 │   └── RefusedError     it goes on serving, and keeps its -rundir
+├── NotRunningError  a command finds no daemon to look at, or one that it does not understand
 ├── SnapshotError    a kept cache that cannot be taken over: the start is cold, nothing else
 ├── CertificateError a certificate or key that the webhook cannot serve with; the former one stays
 └── ApiError         an object that the API server does not give or change, with the next step
@@ -78,6 +79,10 @@ class HandoverError(NodecacheError):
 
 class RefusedError(HandoverError):
     """It goes on serving, as it should: -rundir is its own."""
+
+
+class NotRunningError(NodecacheError):
+    """No daemon lets itself be looked at where one was looked for; the message says where."""
 
 
 class SnapshotError(NodecacheError):

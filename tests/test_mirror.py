@@ -28,6 +28,7 @@ ELSEWHERE = {
     "commands/layout.py": "test_explain.py",
     "commands/output.py": "test_check.py",
     "commands/request.py": "test_check.py",
+    "commands/running.py": "process/test_window.py",
     "commands/webhook.py": "webhook/test_service.py",
     "config/blocks.py": "config/test_assemble.py",
     "config/flag_reading.py": "config/test_flags.py",

@@ -19,20 +19,18 @@ MESSAGE_OCTETS that cannot come in halves. Every message carries PROTOCOL, which
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import socket
 import struct
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from nodecache.errors import HandoverError, SocketError
+from nodecache.errors import HandoverError
 from nodecache.printing import printable
+from nodecache.process.rundir import listen_at
 
 # To be raised by whoever changes a message, or what a name of a socket means.
 PROTOCOL = 1
@@ -53,8 +51,6 @@ _VERSION_CHARACTERS = 64
 _REASON_CHARACTERS = 400
 _MOST_NUMBER = 2**63 - 1
 
-# Successors that wait to be accepted.
-_BACKLOG = 8
 _CREDENTIALS = struct.Struct("=iII")
 
 
@@ -147,25 +143,7 @@ def open_handover_socket(rundir: Path) -> socket.socket:
     Raises:
         SocketError: With the path and the next step.
     """
-    path = rundir / SOCKET_FILE
-    temporary = rundir / f"{SOCKET_FILE}.{secrets.token_hex(4)}"
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        rundir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sock.setblocking(False)
-        sock.bind(str(temporary))
-        # Before anybody can connect, and before anybody finds it.
-        temporary.chmod(0o600)
-        sock.listen(_BACKLOG)
-        temporary.rename(path)
-    except OSError as error:
-        sock.close()
-        with suppress(OSError):
-            temporary.unlink()
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        text = f"cannot listen on {path}: {reason}: choose another -rundir, or none (-rundir=)"
-        raise SocketError(text) from error
-    return sock
+    return listen_at(rundir / SOCKET_FILE, socket.SOCK_SEQPACKET)
 
 
 # Messages to octets and back.

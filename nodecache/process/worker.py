@@ -30,6 +30,7 @@ from nodecache.process.predecessor import HandoverServer
 from nodecache.process.rundir import note_gone, note_serving
 from nodecache.process.successor import Inheritance
 from nodecache.process.warm_start import WarmStart
+from nodecache.process.window import Window
 from nodecache.serving.daemon import Daemon
 from nodecache.serving.last_good import LastGood
 from nodecache.serving.node import Node
@@ -97,6 +98,7 @@ class Worker:
         self._last_good = LastGood(found.rundir)
         self._handover: HandoverServer | None = None
         self._door: socket.socket | None = None
+        self._window = None if found.rundir is None else Window(found.rundir, daemon.views, loop)
         self._jobs = Jobs(daemon.counters, loop)
 
     # Start.
@@ -161,6 +163,8 @@ class Worker:
         self._keep_configuration()
         await self._daemon.wait_for_pages()
         self._sockets.drop_unused()
+        if self._window is not None:
+            await self._window.open()
 
     def _on_reload(self) -> None:
         self._node.follow(self._daemon.plan)
@@ -228,6 +232,8 @@ class Worker:
             self._handover.close()
         if self._door is not None:
             self._door.close()
+        if self._window is not None:
+            self._window.close()
 
     # What ends it.
 

@@ -12,11 +12,11 @@ import logging
 import os
 import random
 from array import array
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodecache.config.model import Address, Config
 from nodecache.config.node import NodePlan
@@ -39,6 +39,9 @@ from nodecache.serving.tick import Tick
 from nodecache.telemetry.loglines import set_debug
 from nodecache.upstreams.forwarder import Forwarder
 
+if TYPE_CHECKING:
+    from nodecache.telemetry.http_server import Page
+
 logger = logging.getLogger("nodecache")
 
 # An answer to ourselves takes no longer, or we do not serve.
@@ -58,6 +61,7 @@ class Daemon:
         more_details: Returns what /ready should tell beside what is known here.
         elsewhere: Returns hosts whose queries lead to somebody else at present.
         on_reload: Called when another configuration is in force.
+        views: Pages for commands on this node (see process/window.py), by path.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Daemon:
         self.more_details: Callable[[], list[str]] = list
         self.elsewhere: Callable[[], Collection[str]] = tuple
         self.on_reload: Callable[[], None] = lambda: None
+        self.views: Mapping[str, Page] = {}
         self._config = config
         self._source = source
         self._loop = loop

@@ -25,6 +25,7 @@ from nodecache.process.leaving import Wish
 from nodecache.process.successor import Inheritance, take_over
 from nodecache.process.worker import Found, Worker
 from nodecache.serving.blocks import Blocks
+from nodecache.telemetry.http_server import Page
 from tests.loops import run, until
 
 PATIENCE_S = 20.0
@@ -66,6 +67,7 @@ class Daemon:
         self.places = [PLACE]
         self.probe = SELF_CHECK
         self.on_reload: Callable[[], None] = lambda: None
+        self.views: dict[str, Page] = {}
 
     async def step(self, name: str) -> None:
         self.diary.append(name)
