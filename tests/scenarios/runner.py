@@ -11,7 +11,7 @@ Figures: ``failures`` of all queries, ``hot_failures`` of those for hot names, `
 later or never; ``median_ms``, ``p95_ms``, ``p99_ms``, ``longest_ms`` to an answer,
 ``hot_longest_ms`` to one for a hot name; ``extra_percent``, queries to the upstream beyond one for
 each name that was asked once (true where hot names do not expire); ``cpu_percent`` of the
-resolver; ``oldest_s`` and ``idle_s`` of connections as the backends saw them; ``connections``, the
+resolver on a machine of usual speed; ``oldest_s`` and ``idle_s`` of connections as the backends saw them; ``connections``, the
 most at once of each backend, summed; ``dials_per_s``; ``ratio_before``, the busiest backend over
 the idlest before the first fault; ``first_share`` and ``last_share`` of the queries of the last
 10 s.
@@ -39,6 +39,7 @@ from tests.netns.topology import inside
 from tests.scenarios.bed import LOCAL, ScenarioBed, bed_of
 from tests.scenarios.resolvers import METRICS, Resolver
 from tests.scenarios.timeline import Fault, Timeline
+from tests.slowness import slowness
 
 # What a query that is sent to an upstream adds to: a connection was there, or had to be opened.
 _ATTEMPTS = ("coredns_proxy_conn_cache_hits_total", "coredns_proxy_conn_cache_misses_total")
@@ -201,7 +202,7 @@ def _figures(
     return {
         **{name: report[name] for name in names},
         "extra_percent": 100 * (sent - asked) / asked if asked else 0.0,
-        "cpu_percent": 100 * (after.cpu_s - before.cpu_s) / seconds,
+        "cpu_percent": 100 * (after.cpu_s - before.cpu_s) / seconds / slowness(),
         "oldest_s": max(r["oldest_s"] for r in reports),
         "idle_s": max(r["longest_idle_s"] for r in reports),
         "connections": sum(r["most"] for r in reports),
