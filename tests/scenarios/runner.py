@@ -11,10 +11,10 @@ Figures: ``failures`` of all queries, ``hot_failures`` of those for hot names, `
 later or never; ``median_ms``, ``p95_ms``, ``p99_ms``, ``longest_ms`` to an answer,
 ``hot_longest_ms`` to one for a hot name; ``extra_percent``, queries to the upstream beyond one for
 each name that was asked once (true where hot names do not expire); ``cpu_percent`` of the
-resolver on a machine of usual speed; ``oldest_s`` and ``idle_s`` of connections as the backends saw them; ``connections``, the
-most at once of each backend, summed; ``dials_per_s``; ``ratio_before``, the busiest backend over
-the idlest before the first fault; ``first_share`` and ``last_share`` of the queries of the last
-10 s.
+resolver, as if the machine had its usual speed (tests/slowness.py); ``oldest_s`` and ``idle_s`` of
+connections as the backends saw them; ``connections``, the most at once of each backend, summed;
+``dials_per_s``; ``ratio_before``, the busiest backend over the idlest before the first fault;
+``first_share`` and ``last_share`` of the queries of the last 10 s.
 """
 
 from __future__ import annotations
