@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nodecache.errors import NotRunningError
-from nodecache.process.window import WINDOW_FILE
+from nodecache.process.rundir import WINDOW_FILE
 
 _PATIENCE_S = 5.0
 _MOST_OCTETS = 16 * 1024 * 1024

@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING
 
 from nodecache import __version__
 from nodecache.errors import SocketError
-from nodecache.process.rundir import listen_at
+from nodecache.process.rundir import WINDOW_FILE, listen_at
 
 if TYPE_CHECKING:
     from nodecache.telemetry.http_server import Page, PageRequest, Response
 
 logger = logging.getLogger("nodecache")
-
-WINDOW_FILE = "window.sock"
 
 
 class Window:
