@@ -1,6 +1,7 @@
 """Prometheus scrapes nodes that serve: each panel has data, and alerts fire on what is broken.
 
-Windows are the alerts' own, but nobody waits: ``for`` is nothing here. test_alerts.py has the rest.
+Windows are the alerts' own, but nobody waits: ``for`` is nothing here. test_rarer_faults.py has the
+rest.
 """
 
 from __future__ import annotations

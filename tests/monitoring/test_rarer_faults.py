@@ -26,6 +26,7 @@ from tests.monitoring import test_for_real
 from tests.monitoring.fleet import Fleet, corefile, fleet_in
 from tests.monitoring.prometheus import Prometheus
 from tests.monitoring.test_for_real import AT_ONCE, PATIENCE_S, SHORT_S, wait_for_alerts
+from tests.netns.children import METRICS
 from tests.netns.test_pod import ip
 from tests.netns.topology import ADDRESSES, LOCAL, inside
 
@@ -163,6 +164,7 @@ def start(fleet: Fleet, *wrapper: str) -> Child:
             *(program("ip"), "netns", "exec", bed.node, *wrapper, sys.executable, "-m"),
             *("nodecache", "-localip", ",".join(ADDRESSES), "-setupinterface=false"),
             *("-conf", str(path), "-basecorefile", str(path), "-rundir", str(bed.rundir)),
+            *("-metrics-listen-address", f":{METRICS}"),
         ],
         fleet.folder / "log",
     )
