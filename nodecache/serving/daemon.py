@@ -36,6 +36,7 @@ from nodecache.serving.pages import Pages
 from nodecache.serving.pump import Pump
 from nodecache.serving.reloading import Reloader
 from nodecache.serving.tick import Tick
+from nodecache.serving.views import StateView
 from nodecache.telemetry.loglines import set_debug
 from nodecache.upstreams.forwarder import Forwarder
 
@@ -71,12 +72,11 @@ class Daemon:
         sockets: ListeningSockets,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.counters = self._counters = Counters()
+        self.counters = self._counters = counters = Counters()
         self.probe = make_probe()
         self.more_details: Callable[[], list[str]] = list
         self.elsewhere: Callable[[], Collection[str]] = tuple
         self.on_reload: Callable[[], None] = lambda: None
-        self.views: Mapping[str, Page] = {}
         self._config = config
         self._source = source
         self._loop = loop
@@ -113,6 +113,9 @@ class Daemon:
             loop,
             legacy_metrics=config.legacy_metrics,
         )
+        self.views: Mapping[str, Page] = StateView(
+            self.probe, lambda: self._config, self._reloader, self.beat, self._details, counters
+        ).pages
         self._counters.gauges["pending_exchanges"] = lambda: self._resolver.pending_count
         self._counters.gauges["kept_files"] = lambda: len(self._config.kept_files)
         self._tasks: set[asyncio.Task[None]] = set()

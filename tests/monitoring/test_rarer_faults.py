@@ -132,7 +132,7 @@ def test_alerts_fire_where_no_node_is_known_and_on_what_others_count(tmp_path: P
             self.end_headers()
             self.wfile.write(PAGE.format(failed=failed).encode())
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
     program("prometheus")
