@@ -38,6 +38,6 @@ def draw(command: str, text: str) -> str:
 
 
 def _mark(row: int, line: str) -> str:
-    first = line.split(" ")[0].rstrip(":")
+    first = line.partition(" ")[0].rstrip(":")
     kind = "asked" if row == 0 else first if first in _MARKS else ""
     return f' class="{kind}"' if kind else ""

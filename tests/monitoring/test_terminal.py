@@ -1,4 +1,4 @@
-"""A picture of a terminal holds every line of the text, and nothing that a text could smuggle in."""
+"""A picture of a terminal holds each line of the text, and nothing that a text smuggles in."""
 
 from __future__ import annotations
 
