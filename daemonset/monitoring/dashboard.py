@@ -196,6 +196,7 @@ def _node() -> list[Panel]:
             " elsewhere that is tried below the search domains costs a query for each of them:"
             " lower ndots, or a final dot, saves that.", "reqps",
             f"topk(8, {NODES.rate('nodecache_nxdomain_total', 'suffix')} > 0)", "{{suffix}}",
+            width=7,
         ),
         _states(
             "Redirect of each node", "Whether the kernel steers queries to the cache, or to the"
@@ -207,12 +208,18 @@ def _node() -> list[Panel]:
         _graph(
             "Memory", "Resident, of each node's serving process.", "bytes",
             (NODES.gauge("max", "process_resident_memory_bytes", "instance"), "{{instance}}"),
-            width=4, legend=False,
+            width=3, legend=False,
         ),
         _graph(
             "CPU", "Of each node's serving process; 100 % is one core.", "percentunit",
             (NODES.rate("process_cpu_seconds_total", "instance"), "{{instance}}"),
-            width=4, legend=False,
+            width=3, legend=False,
+        ),
+        _graph(
+            "Loop lag", "By how much each node's process comes late for what is due, nine times of"
+            " ten less: it waits for a core, and so does each query.", "s",
+            (NODES.quantile(0.9, "nodecache_loop_lag_seconds", "instance"), "{{instance}}"),
+            width=3, legend=False,
         ),
     ]  # fmt: skip
 

@@ -32,7 +32,7 @@ PATIENCE_S = 60.0
 SHORT_S = 2
 NO_SERVING_S = 8  # NodecacheFallback asks for more than five
 # What a machine that does too much else does to a healthy node.
-STARVED = {"NodecacheFallback", "NodecacheSlow"}
+STARVED = {"NodecacheFallback", "NodecacheLoopLag", "NodecacheSlow"}
 
 
 @pytest.fixture

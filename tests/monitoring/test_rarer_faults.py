@@ -33,10 +33,12 @@ from tests.netns.topology import ADDRESSES, LOCAL, inside
 OVERTAXED = {"NodecacheShedding", "NodecacheSlow"}
 FLOODED = {"NodecacheReceiveQueueDrops"}
 WITHOUT_RIGHTS = {"NodecacheSetupErrors", "NodecacheRedirectMissing"}
+LATE = {"NodecacheLoopLag"}
 ESCAPED = {"NodecachePanics"}
 OF_OTHERS = {"NodecacheAbsent", "NodecacheRolloutStuck", "NodecacheWebhookFailOpen"}
 
 FLOOD_S = 0.6  # shorter than the beat, or the kernel would lead the flood away
+LATE_S = 1.0  # as long as it is between two of its looks at the clock
 BURST = 400
 PLANTED = """
 from nodecache.resolve import zones
@@ -72,7 +74,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 def test_every_alert_fires_in_one_of_these_or_of_its_neighbours() -> None:
     elsewhere = set(re.findall(r'"(Nodecache\w+)"', Path(test_for_real.__file__).read_text()))
-    here = OVERTAXED | FLOODED | WITHOUT_RIGHTS | ESCAPED | OF_OTHERS
+    here = OVERTAXED | FLOODED | LATE | WITHOUT_RIGHTS | ESCAPED | OF_OTHERS
     assert here | elsewhere == {alert.name for alert in ALERTS}
 
 
@@ -94,6 +96,21 @@ def test_alerts_fire_on_a_node_that_is_asked_too_much(fleet: Fleet) -> None:
     send_for(FLOOD_S, fleet)
     worker.resume()
     wait_for_alerts(fleet, prometheus, FLOODED)
+
+
+@pytest.mark.root
+@pytest.mark.netns
+@pytest.mark.slow
+def test_an_alert_fires_on_a_process_that_gets_no_core(fleet: Fleet) -> None:
+    worker = fleet.serve(0, "-stuckafter", "30s").worker()
+    prometheus = fleet.watch(AT_ONCE)
+    wait_until_scraped(fleet, prometheus)
+    for _ in range(8):
+        worker.suspend()
+        time.sleep(LATE_S)
+        worker.resume()
+        time.sleep(LATE_S / 4)
+    wait_for_alerts(fleet, prometheus, LATE)
 
 
 @pytest.mark.root
