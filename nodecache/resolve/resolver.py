@@ -27,7 +27,7 @@ from nodecache.resolve.slow_names import SlowNames
 from nodecache.resolve.stale import StaleServing
 from nodecache.resolve.waiter import Waiter, identity_for, most_octets, reply_stale
 from nodecache.upstreams.exchange import Failure
-from nodecache.wire.const import RA, TYPE_AND_CLASS
+from nodecache.wire.const import HEADER_OCTETS, RA, TYPE_AND_CLASS
 from nodecache.wire.key import RD_MARK, key_of, make_key
 from nodecache.wire.numbers import (
     CLASS_IN,
@@ -136,7 +136,8 @@ class Resolver:
             return SILENCE
         reply = octets[:2] + compose_refusal(octets, verdict)
         if octets[2:] == self.self_check:
-            return reply
+            # Whoever asks knows by the mark that it is us; others who answer do not repeat it.
+            return reply + octets[HEADER_OCTETS:]
         unserved = listener.zones.unserved
         unserved.count_query(0, len(octets), wants_dnssec=False)
         unserved.count_response(verdict.rcode, "", len(reply))

@@ -36,7 +36,7 @@ from nodecache.serving.pages import Pages
 from nodecache.serving.pump import Pump
 from nodecache.serving.reloading import Reloader
 from nodecache.serving.tick import Tick
-from nodecache.serving.views import compose_json
+from nodecache.serving.views import StateView, compose_json
 from nodecache.serving.watch import Watch
 from nodecache.telemetry.loglines import set_debug
 from nodecache.upstreams.forwarder import Forwarder
@@ -73,7 +73,7 @@ class Daemon:
         sockets: ListeningSockets,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.counters = self._counters = Counters()
+        self.counters = self._counters = counters = Counters()
         self.probe = make_probe()
         self.more_details: Callable[[], list[str]] = list
         self.elsewhere: Callable[[], Collection[str]] = tuple
@@ -115,7 +115,10 @@ class Daemon:
             legacy_metrics=config.legacy_metrics,
         )
         self._watch = Watch(self._listeners.servers.values, self._resolver, loop)
-        self.views: Mapping[str, Page] = {"/top": self._show_top}
+        state = StateView(
+            self.probe, lambda: self._config, self._reloader, self.beat, self._details, counters
+        )
+        self.views: Mapping[str, Page] = {**state.pages, "/top": self._show_top}
         self._counters.gauges["pending_exchanges"] = lambda: self._resolver.pending_count
         self._counters.gauges["kept_files"] = lambda: len(self._config.kept_files)
         self._tasks: set[asyncio.Task[None]] = set()
