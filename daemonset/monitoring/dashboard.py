@@ -156,13 +156,19 @@ def _upstreams() -> list[Panel]:
         _graph(
             "Asked upstream", "Who is asked, and how it answers, a second.", "reqps",
             (NODES.rate(f"{duration}_count", "to", "rcode"), "{{to}} {{rcode}}"),
-            stacked=True,
+            stacked=True, width=6,
         ),
         _graph(
             "Time of upstreams", "Half of its answers, and 99 of 100, came faster.", "s",
             (NODES.quantile(0.5, duration, "to"), "p50 {{to}}"),
             (NODES.quantile(0.99, duration, "to"), "p99 {{to}}"),
-            logarithmic=True,
+            logarithmic=True, width=6,
+        ),
+        _graph(
+            "Slow names, by zone", "Exchanges with upstreams that took a quarter of a second or"
+            " longer, or came to nothing. nodecache top, in the pod, names the names.", "cps",
+            (NODES.rate("nodecache_slow_exchanges_total", "zones"), "{{zones}}"),
+            width=6,
         ),
         _graph(
             "What was done about trouble", "Stale: answered from memory beyond its time, since"
@@ -170,6 +176,7 @@ def _upstreams() -> list[Panel]:
             " again because it said SERVFAIL or was cut. Shed: refused because too much was in"
             " flight. Failed: no upstream gave an answer.", "reqps",
             *((NODES.rate(f"nodecache_{name}_total"), legend) for name, legend in _TROUBLES),
+            width=6,
         ),
     ]  # fmt: skip
 

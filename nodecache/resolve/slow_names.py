@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nodecache.config.model import ServerBlock
 from nodecache.resolve.block import Pending
 from nodecache.sketches import SpaceSaving
 
@@ -34,6 +35,11 @@ class SlowName:
     answered_by: str = ""
 
 
+def zones_text(block: ServerBlock) -> str:
+    """Returns the label under which slow exchanges of a server block are counted."""
+    return ",".join(zone.text for zone in block.zones)
+
+
 class SlowNames:
     """The questions that cost most time.
 
@@ -49,7 +55,7 @@ class SlowNames:
 
     def note(self, pending: Pending, took_s: float, *, has_failed: bool) -> None:
         """Takes note of an exchange that was slow or came to nothing."""
-        zones = ",".join(zone.text for zone in pending.state.block.zones)
+        zones = zones_text(pending.state.block)
         self.by_zone[zones] = self.by_zone.get(zones, 0) + 1
         question = pending.question
         lost = self._seconds.add(question, took_s)
