@@ -1,4 +1,4 @@
-"""Makes docs/doctor.svg: what a command prints on a node that is broken.
+"""Makes docs/doctor.svg and docs/top.svg: what these print on a broken node, and on a busy one.
 
 python -m tests.monitoring.screens     (as root)
 """
@@ -6,16 +6,24 @@ python -m tests.monitoring.screens     (as root)
 from __future__ import annotations
 
 import argparse
+import os
+import random
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 from daemonset.monitoring.terminal import draw
 from tests.daemon.processes import PATIENCE_S
+from tests.daemon.stubs import make_query
 from tests.daemon.zone import ORIGIN
-from tests.netns.children import METRICS
+from tests.netns.children import METRICS, stock_corefile
 from tests.netns.node import NodeBed, bed_in
+from tests.netns.test_pod import ip
 from tests.netns.topology import ADDRESSES, CLUSTER, LOCAL, UPSTREAM, inside
 
 DOCS = Path("docs")
@@ -33,6 +41,14 @@ nameserver {CLUSTER}
 search shop.svc.cluster.local svc.cluster.local cluster.local
 options ndots:5
 """
+# Name -> how often it is asked for among the others.
+NAMES = {
+    f"{name}.wild.example.test": 40 // place
+    for place, name in enumerate(("db", "queue", "api", "mail", "logs", "reports", "billing"), 1)
+}
+SEARCH = ("shop.svc.cluster.local", "svc.cluster.local", "cluster.local")
+WARM_S, STILL_S = 33.0, 1.5  # what was kept at first has left the cache then
+COLUMNS = "100"  # of the terminal
 # Somebody's firewall before the cluster's DNS: it lets UDP pass only.
 FIREWALL = "add table inet wall; add chain inet wall in { type filter hook input priority 0; }"
 
@@ -47,19 +63,57 @@ def doctor(bed: NodeBed) -> str:
     return text.replace(str(path), "/etc/resolv.conf")
 
 
+def top(bed: NodeBed) -> str:
+    """Returns what top says where one pod has a search list, and an upstream stood still."""
+    bed.start(corefile=stock_corefile())
+    with ExitStack() as stack:
+        pods = [stack.enter_context(_socket_in(pod)) for pod in bed.pods]
+        _ask(pods, WARM_S)
+        ip("-n", bed.cluster, "link", "set", "eth0", "down")
+        _ask(pods, STILL_S)
+        ip("-n", bed.cluster, "link", "set", "eth0", "up")
+        with ThreadPoolExecutor() as pool:
+            rundir = str(bed.rundir)
+            page = pool.submit(nodecache, bed, "top", "-once", "-interval", "5", "-rundir", rundir)
+            while not page.done():
+                _ask(pods, 0.1)
+            return page.result()
+
+
+def _socket_in(pod: str) -> socket.socket:
+    with inside(pod):
+        return socket.socket(type=socket.SOCK_DGRAM)
+
+
+def _ask(pods: list[socket.socket], seconds: float) -> None:
+    """Has both pods ask; the first tries its search domains before each name."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for pod, domains in zip(pods, (SEARCH, ()), strict=True):
+            [name] = random.choices(list(NAMES), list(NAMES.values()))
+            for asked in (*(f"{name}.{domain}" for domain in domains), name):
+                for kind in ("A", "AAAA"):
+                    pod.sendto(make_query(asked, kind).to_wire(), (LOCAL, 53))
+        time.sleep(0.005)
+
+
 def nodecache(bed: NodeBed, *words: str) -> str:
     """Returns what a command prints on the node, whatever its exit code."""
     with inside(bed.node):
         done = subprocess.run(
             [sys.executable, "-m", "nodecache", *words],
             capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+            env={**os.environ, "COLUMNS": COLUMNS},
         )  # fmt: skip
     assert not done.stderr, done.stderr
     return done.stdout
 
 
 # Picture -> the command as it is shown, and what it prints.
-SCREENS = {"doctor": ("nodecache doctor -resolvconf /etc/resolv.conf", doctor)}
+SCREENS = {
+    "doctor": ("nodecache doctor -resolvconf /etc/resolv.conf", doctor),
+    "top": ("nodecache top -once", top),
+}
 
 
 def main() -> int:

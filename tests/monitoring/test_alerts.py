@@ -17,7 +17,7 @@ from tests.monitoring.prometheus import promtool
 _JOB = 'job="node-local-dns", instance="node1:9253"'
 _HOOK = 'job="nodecache-webhook", instance="10.244.0.9:9253"'
 _POD = 'namespace="kube-system", pod="node-local-dns-x7k2p"'
-_LAG = f'nodecache_loop_lag_seconds_bucket{{{_JOB}, le='
+_LAG = f"nodecache_loop_lag_seconds_bucket{{{_JOB}, le="
 _BUCKET = f'coredns_dns_request_duration_seconds_bucket{{{_JOB}, zone=".", le='
 
 # Series -> values a minute apart, as promtool has them: "0+60x60" begins with 0 and adds 60.
