@@ -17,7 +17,8 @@ from nodecache.wire.text import question_texts
 if TYPE_CHECKING:
     from nodecache.resolve.slow_names import SlowName
 
-MOST = 100
+MOST = 50
+TIERS = ("packet", "message", "miss")
 
 
 def compose_top(
@@ -32,7 +33,7 @@ def compose_top(
     now = monotonic()
     seen = merged(windows)
     tallies = seen.tallies.items()
-    by_weight = sorted(tallies, key=lambda item: _queries(item[1]), reverse=True)
+    by_weight = sorted(tallies, key=lambda item: item[1].queries, reverse=True)
     by_cost = sorted(tallies, key=lambda item: item[1].exchange_s, reverse=True)
     chosen = dict(by_weight[:MOST]) | {name: t for name, t in by_cost[:MOST] if t.exchange_s}
     return {
@@ -49,15 +50,9 @@ def compose_top(
     }
 
 
-def _queries(tally: Tally) -> float:
-    return tally.packet_hits + tally.message_hits + tally.misses
-
-
 def _tiers(sums: Tally) -> Mapping[str, int]:
     return {
-        "packet": round(sums.packet_hits),
-        "message": round(sums.message_hits),
-        "miss": round(sums.misses),
+        **{tier: round(count) for tier, count in zip(TIERS, sums.answers, strict=True)},
         "nxdomain": round(sums.nxdomains),
     }
 
@@ -67,9 +62,9 @@ def _name(question: bytes, tally: Tally, error: int) -> Mapping[str, Any]:
     return {
         "name": name,
         "type": qtype,
-        "queries": round(_queries(tally)),
+        "queries": round(tally.queries),
         "error": error,
-        "hits": round(tally.packet_hits + tally.message_hits),
+        "hits": round(sum(tally.answers[:2])),
         "nxdomains": round(tally.nxdomains),
         "exchanges": round(tally.exchanges),
         "seconds": round(tally.exchange_s, 3),
