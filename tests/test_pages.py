@@ -130,8 +130,8 @@ def test_findings_panels_and_commands_that_operations_names_are_there(
 
 def test_what_doctor_and_the_pages_refer_to_is_on_the_page_they_name() -> None:
     for kind in BY_NAME.values():
-        page, _, anchor = kind.more.partition("#")
-        assert not anchor or anchor in anchors(ROOT / "docs" / page), kind.more
+        named, _, anchor = kind.more.partition("#")
+        assert not anchor or anchor in anchors(ROOT / "docs" / named), kind.more
     for page in PAGES:
         for name, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
             assert anchor in anchors(page.parent / name if name else page), f"{page}: #{anchor}"
