@@ -77,7 +77,7 @@ def known_peers(programs: Path, node_cache: str | None, config: str) -> list[Pee
         path = shutil.which(node_cache) or ""
 
         def command(site: Site) -> list[str]:
-            return _like_node_cache([path], site, COREFILES[config].replace(READY, ""))
+            return command_like_node_cache([path], site, COREFILES[config].replace(READY, ""))
 
         peers.append(Peer("node-cache", command, "" if path else f"no program {node_cache}"))
     return peers
@@ -140,7 +140,7 @@ STOCK = (
 COREFILES = {"plain": PLAIN, "stock": STOCK}
 
 
-def _like_node_cache(program: list[str], site: Site, corefile: str) -> list[str]:
+def command_like_node_cache(program: list[str], site: Site, corefile: str) -> list[str]:
     """Returns a command line with node-cache's flags; it may rewrite the -conf file itself."""
     text = corefile.format(
         host=HOST,
@@ -165,13 +165,13 @@ def _like_node_cache(program: list[str], site: Site, corefile: str) -> list[str]
 def _nodecache(config: str) -> Callable[[Site], list[str]]:
     # Byte code is kept, as where it is installed: some machines for development turn that off.
     program = ["env", "-u", "PYTHONDONTWRITEBYTECODE", sys.executable, "-m", "nodecache"]
-    return lambda site: [*_like_node_cache(program, site, COREFILES[config]), "-rundir="]
+    return lambda site: [*command_like_node_cache(program, site, COREFILES[config]), "-rundir="]
 
 
 def _nodecache_compiled(config: str) -> Callable[[Site], list[str]]:
     # -P: the sources in the current folder must not come first.
     program = ["env", f"PYTHONPATH={COMPILED}", sys.executable, "-P", "-m", "nodecache"]
-    return lambda site: [*_like_node_cache(program, site, COREFILES[config]), "-rundir="]
+    return lambda site: [*command_like_node_cache(program, site, COREFILES[config]), "-rundir="]
 
 
 UNBOUND = """\

@@ -34,6 +34,8 @@ _COMMANDS_HELP = """
 Commands, in place of flags:
   nodecache check Corefile      says what is wrong in a Corefile or a ConfigMap, with exit codes
   nodecache explain Corefile    says in plain words what a Corefile comes to, defaults included
+  nodecache doctor              says what is wrong with DNS on this node or in a pod
+  nodecache top                 shows who asks what on this node at present, live
   nodecache webhook             has the API server make new pods use the cache on their node
   nodecache cleanup             takes rules, interface and files of nodecache off this node
   nodecache probe               tells by its exit code whether this pod's nodecache serves
@@ -90,6 +92,18 @@ def _cleanup(words: list[str]) -> int:
     return cleanup(words)
 
 
+def _doctor(words: list[str]) -> int:
+    from nodecache.commands.doctor.command import doctor  # noqa: PLC0415 # see below
+
+    return doctor(words)
+
+
+def _top(words: list[str]) -> int:
+    from nodecache.commands.top.command import top  # noqa: PLC0415 # see below
+
+    return top(words)
+
+
 def _webhook(words: list[str]) -> int:
     from nodecache.commands.webhook import webhook  # noqa: PLC0415 # see below
 
@@ -107,8 +121,10 @@ def _help(words: list[str]) -> int:
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "check": _check,
     "cleanup": _cleanup,
+    "doctor": _doctor,
     "explain": _explain,
     "help": _help,
+    "top": _top,
     "webhook": _webhook,
 }
 

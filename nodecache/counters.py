@@ -260,6 +260,7 @@ class Counters:
         template_matches: (server, zone, class, type) -> queries that a template answered.
         template_failures: The same, section and template behind it -> texts not made.
         template_rr_failures: As ``template_failures`` -> texts that are no record.
+        slow_exchanges: Zones of a server block -> exchanges that took long or came to nothing.
         dns64_translated: Server -> responses with AAAA records made of A records.
     """
 
@@ -289,6 +290,7 @@ class Counters:
         "receive_drops",
         "reload_failures",
         "setup_errors",
+        "slow_exchanges",
         "template_failures",
         "template_matches",
         "template_rr_failures",
@@ -322,6 +324,7 @@ class Counters:
         self.template_matches: dict[tuple[str, str, str, str], int] = {}
         self.template_failures: dict[tuple[str, str, str, str, str, str], int] = {}
         self.template_rr_failures: dict[tuple[str, str, str, str, str, str], int] = {}
+        self.slow_exchanges: dict[str, int] = {}
         self.dns64_translated: dict[str, int] = {}
         self._query_index: dict[tuple[str, str, str, str], QuerySeries] = {}
         self._cache_index: dict[tuple[str, str], CacheSeries] = {}

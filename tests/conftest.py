@@ -34,8 +34,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 # All other tests have invented time: they fail because of what they test, each time.
 REAL_TIME = {
     "cluster", "daemon", "deploy", "host", "monitoring/test_for_real.py", "net", "netlife", "netns",
-    "process", "scenarios", "serving", "telemetry", "uml", "test_cleanup.py", "test_cli.py",
-    "test_demo.py", "test_makefile.py", "test_packages.py",
+    "monitoring/test_rarer_faults.py", "process", "scenarios", "serving", "telemetry", "uml",
+    "test_cleanup.py", "test_cli.py", "test_demo.py", "test_makefile.py", "test_packages.py",
     "webhook/certificates/test_api.py", "webhook/certificates/test_chart.py",
     "webhook/certificates/test_replicas.py",
 }  # fmt: skip

@@ -16,7 +16,7 @@ PACKAGE = "nodecache"
 
 # A unit is a module or folder right below nodecache/. It may import itself and lower layers.
 LAYERS = [
-    {"errors", "limits", "counters", "files", "timers", "printing", "templates"},
+    {"errors", "limits", "counters", "files", "timers", "printing", "templates", "sketches"},
     {"patterns"},
     {"wire"},
     {"config"},

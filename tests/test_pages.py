@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from daemonset.monitoring import dashboard
+from nodecache.cli import main
+from nodecache.commands.doctor.catalogue import BY_NAME
 from nodecache.telemetry.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +28,10 @@ _PARTS = re.compile(r"_(?:bucket|sum|count)$")  # of a histogram
 _LINE = re.compile(r"`\[(?:INFO|WARNING|ERROR)\] ([^`]+)`")
 _VALUE = re.compile(r"(?:--set |`)([a-z][A-Za-z_]*(?:\.[A-Za-z_]+)*)(?:\.\*|=[^`\s]*)?(?:`|\s)")
 _PLACEHOLDER = re.compile(r"%[-+ #0-9.]*[a-zA-Z]")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_LINK = re.compile(r"\]\(([a-z]*(?:\.md)?)#([^)]+)\)")
+_PANEL = re.compile(r"panels? \*([^*]+)\*")
+_COMMAND = re.compile(r"(?:`|-- |^    )(nodecache [a-z]+)", re.MULTILINE)
 _LEAST = 8  # characters of a piece between two dots, or it says nothing
 
 
@@ -82,3 +90,48 @@ def test_values_for_gitops_are_values_of_the_chart() -> None:
     [block] = re.findall(r"^    config:\n(?:    .*\n)+", text, re.MULTILINE)
     for name, settings in yaml.safe_load(block).items():
         assert settings.keys() <= values[name].keys()
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns what GitHub makes of the headings of a page."""
+    headings = _HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def findings_of(page: str) -> Iterator[str]:
+    """Yields the names in the columns that say what doctor says."""
+    column = -1
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if "doctor says" in cells:
+            column = cells.index("doctor says")
+        elif not line.startswith("|"):
+            column = -1
+        elif column > 0:
+            yield from re.findall(r"`([a-z-]+)`", cells[column])
+
+
+def test_findings_panels_and_commands_that_operations_names_are_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = OPERATIONS.read_text(encoding="utf-8")
+    findings = set(findings_of(page))
+    assert len(findings) >= 15
+    assert findings <= BY_NAME.keys()
+    titles = {panel["title"] for panel in json.loads(dashboard.composed())["panels"]}
+    panels = {re.sub(r"\s+", " ", title) for title in _PANEL.findall(page)}
+    assert panels <= titles
+    assert main(["help"]) == 0
+    known = capsys.readouterr().out
+    commands = set(_COMMAND.findall(page))
+    assert "nodecache doctor" in commands
+    assert all(f"\n  {command} " in known for command in commands)
+
+
+def test_what_doctor_and_the_pages_refer_to_is_on_the_page_they_name() -> None:
+    for kind in BY_NAME.values():
+        named, _, anchor = kind.more.partition("#")
+        assert not anchor or anchor in anchors(ROOT / "docs" / named), kind.more
+    for page in PAGES:
+        for name, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
+            assert anchor in anchors(page.parent / name if name else page), f"{page}: #{anchor}"

@@ -138,6 +138,14 @@ _SERVING = (
         "The process gets too little CPU for what is asked: look at its limit, and at who asks so"
         " much.",
     ),
+    Alert(
+        "NodecacheLoopLag",
+        NODES.quantile(0.9, "nodecache_loop_lag_seconds", "instance"),
+        "> 0.1", "15m", Severity.WARNING,
+        f"nodecache on {_NODE} is late by {{{{ $value | humanizeDuration }}}} every tenth second",
+        "The process waits for a core, and so does each query: look at its CPU limit, and at what"
+        " else the node runs.",
+    ),
 )  # fmt: skip
 
 _UPSTREAMS = (

@@ -156,13 +156,19 @@ def _upstreams() -> list[Panel]:
         _graph(
             "Asked upstream", "Who is asked, and how it answers, a second.", "reqps",
             (NODES.rate(f"{duration}_count", "to", "rcode"), "{{to}} {{rcode}}"),
-            stacked=True,
+            stacked=True, width=6,
         ),
         _graph(
             "Time of upstreams", "Half of its answers, and 99 of 100, came faster.", "s",
             (NODES.quantile(0.5, duration, "to"), "p50 {{to}}"),
             (NODES.quantile(0.99, duration, "to"), "p99 {{to}}"),
-            logarithmic=True,
+            logarithmic=True, width=6,
+        ),
+        _graph(
+            "Slow names, by zone", "Exchanges with upstreams that took a quarter of a second or"
+            " longer, or came to nothing. nodecache top, in the pod, names the names.", "cps",
+            (NODES.rate("nodecache_slow_exchanges_total", "zones"), "{{zones}}"),
+            width=6,
         ),
         _graph(
             "What was done about trouble", "Stale: answered from memory beyond its time, since"
@@ -170,6 +176,7 @@ def _upstreams() -> list[Panel]:
             " again because it said SERVFAIL or was cut. Shed: refused because too much was in"
             " flight. Failed: no upstream gave an answer.", "reqps",
             *((NODES.rate(f"nodecache_{name}_total"), legend) for name, legend in _TROUBLES),
+            width=6,
         ),
     ]  # fmt: skip
 
@@ -196,6 +203,7 @@ def _node() -> list[Panel]:
             " elsewhere that is tried below the search domains costs a query for each of them:"
             " lower ndots, or a final dot, saves that.", "reqps",
             f"topk(8, {NODES.rate('nodecache_nxdomain_total', 'suffix')} > 0)", "{{suffix}}",
+            width=7,
         ),
         _states(
             "Redirect of each node", "Whether the kernel steers queries to the cache, or to the"
@@ -207,12 +215,18 @@ def _node() -> list[Panel]:
         _graph(
             "Memory", "Resident, of each node's serving process.", "bytes",
             (NODES.gauge("max", "process_resident_memory_bytes", "instance"), "{{instance}}"),
-            width=4, legend=False,
+            width=3, legend=False,
         ),
         _graph(
             "CPU", "Of each node's serving process; 100 % is one core.", "percentunit",
             (NODES.rate("process_cpu_seconds_total", "instance"), "{{instance}}"),
-            width=4, legend=False,
+            width=3, legend=False,
+        ),
+        _graph(
+            "Loop lag", "By how much each node's process comes late for what is due, nine times of"
+            " ten less: it waits for a core, and so does each query.", "s",
+            (NODES.quantile(0.9, "nodecache_loop_lag_seconds", "instance"), "{{instance}}"),
+            width=3, legend=False,
         ),
     ]  # fmt: skip
 

@@ -134,6 +134,10 @@ class PacketCache:
         self.fresh.clear()
         self.turns_at = math.floor(now) + 1.0
 
+    def peek(self, key: bytes) -> Packet | None:
+        """Returns the packet for ``key``, ready for this second or not; notes nothing."""
+        return self._packets.get(key)
+
     def revive(self, key: bytes, now: float) -> Packet | None:
         """Returns the packet for ``key``, made ready for this second; None means ask tier 2.
 

@@ -24,7 +24,8 @@ Usage: nodecache check [-strict] [FLAGS] [FILE...]
 
   FILE     a Corefile, "-" for standard input, or the folder of a kube-dns ConfigMap; a folder
            beside Corefiles is checked together with each of them. Without FILE: what
-           -basecorefile, -conf and -kubednscm name.
+           -basecorefile, -conf and -kubednscm name. With neither FILE nor FLAGS: those of the
+           nodecache that runs here, with its environment, else the defaults.
   FLAGS    those of nodecache (see nodecache help), so that the args of a DaemonSet can be pasted
            here. With -localip they are judged, too; without, {STAND_IN} stands in for it.
   -strict  warnings count as faults.
@@ -53,6 +54,7 @@ def check(words: Sequence[str]) -> int:
     if request.flags.help:
         write(HELP)
         return EXIT_GOOD
+    write(request.origin)
     for fault in request.faults:
         write(f"{printable(str(fault))}\n")
     inspections = look(request)

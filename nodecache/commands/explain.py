@@ -33,6 +33,8 @@ Usage: nodecache explain [FLAGS] [FILE...]
 
   FILE   a Corefile, "-" for standard input, and beside it the folder of a kube-dns ConfigMap.
          Without FILE: what -basecorefile, -conf and -kubednscm name.
+         With neither FILE nor FLAGS: those of the nodecache that runs here, with its environment
+         (-rundir FOLDER finds it elsewhere), else the defaults.
   FLAGS  those of nodecache (see nodecache help), so that the args of a DaemonSet can be pasted
          here. Without -localip, {STAND_IN} stands in for it.
 
@@ -56,6 +58,7 @@ def explain(words: Sequence[str]) -> int:
     if request.flags.help:
         write(HELP)
         return EXIT_GOOD
+    write(request.origin and f"{request.origin}\n")
     for fault in request.faults:
         write(f"{printable(str(fault))}\n")
     codes = [_explain_one(found, request) for found in look(request)]

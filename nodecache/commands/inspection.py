@@ -5,7 +5,6 @@ Reads files; starts, binds and writes nothing.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from nodecache.commands.excerpt import Excerpts
@@ -107,7 +106,7 @@ class Inspection:
 
 
 def inspect(target: Target) -> Inspection:
-    """Looks at one target, with the environment of this process; raises nothing."""
+    """Looks at one target; raises nothing."""
     if target.is_folder:
         return _inspect_folder(target)
     return _inspect_corefile(target, OnceReader(target.flags.basecorefile))
@@ -128,7 +127,7 @@ def _inspect_folder(target: Target) -> Inspection:
 
 
 def _inspect_corefile(target: Target, reader: OnceReader) -> Inspection:
-    corefile = read_template(target.flags, os.environ, reader, folder=target.folder)
+    corefile = read_template(target.flags, target.environ, reader, folder=target.folder)
     label, excerpts = target.label or corefile.path, Excerpts(corefile, reader)
     error = reader.failures.get(corefile.path)
     if error is not None:
@@ -136,7 +135,7 @@ def _inspect_corefile(target: Target, reader: OnceReader) -> Inspection:
     try:
         config = assemble(
             target.flags,
-            os.environ,
+            target.environ,
             reader,
             PLUGINS,
             template=corefile,
@@ -151,7 +150,7 @@ def _inspect_corefile(target: Target, reader: OnceReader) -> Inspection:
 
 def _import_folder(corefile: CorefileText, target: Target) -> str:
     """Where relative imports begin, and that the daemon may have another folder for them."""
-    lines = split_lines(corefile.filled.text, corefile.path, os.environ, Report())
+    lines = split_lines(corefile.filled.text, corefile.path, target.environ, Report())
     snippets = {line[0].text for line in lines}
     names = [line[1].text for line in lines if line[0].text == "import" and len(line) > 1]
     if all(name.startswith("/") or f"({name})" in snippets for name in names):
@@ -160,7 +159,10 @@ def _import_folder(corefile: CorefileText, target: Target) -> str:
 
 
 def _why(error: Exception, target: Target) -> str:
-    hint = "" if target.label else "; name another: -basecorefile FILE"
+    if target.is_running:
+        hint = "; it is the running daemon's, so ask in its pod: kubectl exec POD -- nodecache ..."
+    else:
+        hint = "" if target.label else "; name another: -basecorefile FILE"
     return f"cannot read this: {reason(error)}{hint}"
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodecache.config.flag_table import TABLE
 from nodecache.config.flags import Flags, parse_flags
-from nodecache.errors import Fault
-from nodecache.printing import shown
+from nodecache.errors import Fault, NotRunningError
+from nodecache.printing import printable, shown
+
+if TYPE_CHECKING:
+    from nodecache.commands.running import RunningDaemon
 
 STAND_IN = "192.0.2.1"  # a documentation address (RFC 5737) for -localip where it is not given
 
@@ -31,6 +37,8 @@ class Target:
         is_folder: A ConfigMap alone, without a Corefile.
         folder: Where relative imports begin, "" for where the daemon has them begin.
         has_conf: -conf was given, so that they begin where the daemon has them begin.
+        environ: The variables that the Corefile may name.
+        is_running: These are flags and variables of the daemon that runs.
     """
 
     flags: Flags
@@ -38,6 +46,8 @@ class Target:
     is_folder: bool = False
     folder: str = ""
     has_conf: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    is_running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,7 @@ class Request:
         targets: At least one, in the order of the words.
         is_strict: ``-strict`` was given.
         has_localip: -localip was given, so that this is a command line to serve with.
+        running: The daemon whose flags these are, None if they were given or none runs.
     """
 
     flags: Flags
@@ -57,13 +68,54 @@ class Request:
     targets: tuple[Target, ...]
     is_strict: bool = False
     has_localip: bool = False
+    running: RunningDaemon | None = None
+
+    @property
+    def origin(self) -> str:
+        """One line on where the flags come from if nobody gave them, or ""."""
+        if self.running is None:
+            return ""
+        version, pid = printable(self.running.version), self.running.pid
+        return f"As nodecache {version} was started, which runs as process {pid}:\n"
 
 
 def read_request(words: Sequence[str]) -> Request:
     """Returns what ``words`` ask for; raises nothing.
 
+    Who names neither files nor flags means the daemon that runs here, if there is one: its words
+    and variables are taken, and this process goes to the folder where its relative paths begin.
     Without -localip an address stands in, and what a daemon would be refused for is left out.
     """
+    rundir = _rundir_alone([word for word in words if word not in _STRICT])
+    if rundir:
+        from nodecache.commands.running import find_running  # noqa: PLC0415 # HTTP, for few
+
+        with suppress(NotRunningError):
+            running = find_running(Path(rundir))
+            with suppress(OSError):
+                os.chdir(running.folder)
+            strict = [word for word in words if word in _STRICT]
+            return _as_started(_read([*strict, *running.words]), running)
+    return _read(words)
+
+
+def _rundir_alone(words: Sequence[str]) -> str:
+    """Returns where a daemon lets itself be looked at, "" if the words name something else."""
+    flags, faults = parse_flags([*_WITHOUT_LOCALIP, *words])
+    is_alone = not words or (
+        _name(words[0]) == "rundir" and len(words) == 1 + ("=" not in words[0])
+    )
+    return flags.rundir if is_alone and not faults else ""
+
+
+def _as_started(request: Request, running: RunningDaemon) -> Request:
+    targets = tuple(
+        replace(target, environ=running.environment, is_running=True) for target in request.targets
+    )
+    return replace(request, targets=targets, running=running)
+
+
+def _read(words: Sequence[str]) -> Request:
     flag_words, files = _split([word for word in words if word not in _STRICT])
     has_localip = any(_name(word) == "localip" for word in flag_words if word.startswith("-"))
     flags, faults = parse_flags([*(() if has_localip else _WITHOUT_LOCALIP), *flag_words])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nodecache.errors import NotRunningError
-from nodecache.process.window import WINDOW_FILE
+from nodecache.process.rundir import WINDOW_FILE
 
 _PATIENCE_S = 5.0
 _MOST_OCTETS = 16 * 1024 * 1024
@@ -36,9 +36,9 @@ class RunningDaemon:
     environment: Mapping[str, str]
 
 
-def find_running(rundir: Path) -> RunningDaemon:
+def find_running(rundir: Path, patience_s: float = _PATIENCE_S) -> RunningDaemon:
     """Returns the daemon of a -rundir; raises NotRunningError."""
-    said = ask_running(rundir, "/self")
+    said = ask_running(rundir, "/self", patience_s)
     try:
         return RunningDaemon(
             str(said["version"]),
@@ -51,14 +51,19 @@ def find_running(rundir: Path) -> RunningDaemon:
         raise _unintelligible(rundir) from error
 
 
-def ask_running(rundir: Path, page: str) -> Any:
+def ask_running(rundir: Path, page: str, patience_s: float = _PATIENCE_S) -> Any:
     """Returns what the running daemon says at ``page`` of its window, read from JSON.
+
+    Args:
+        rundir: Where its window is.
+        page: Such as "/self".
+        patience_s: Seconds that each octet may take.
 
     Raises:
         NotRunningError: Nobody answers there, or not intelligibly.
     """
     path = rundir / WINDOW_FILE
-    connection = _Connection(path)
+    connection = _Connection(path, patience_s)
     try:
         connection.request("GET", page)
         response = connection.getresponse()
@@ -85,8 +90,8 @@ def _unintelligible(rundir: Path) -> NotRunningError:
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_PATIENCE_S)
+    def __init__(self, path: Path, patience_s: float) -> None:
+        super().__init__("localhost", timeout=patience_s)
         self._path = path
 
     def connect(self) -> None:

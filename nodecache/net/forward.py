@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic
@@ -37,6 +38,23 @@ SECONDS_BETWEEN_WARNINGS = 30.0  # for each upstream
 # Write buffers need no bound of their own: a connection has at most 16 pending queries.
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """An upstream that could not be reached.
+
+    Attributes:
+        since: Of the first failure, monotonic seconds.
+        warned_at: When that was last logged.
+        left_out: Failures since then.
+        is_over: It has been reached since it was last logged.
+    """
+
+    since: float
+    warned_at: float = -inf
+    left_out: int = 0
+    is_over: bool = False
+
+
 class UpstreamShell:
     """All sockets towards upstreams.
 
@@ -57,7 +75,7 @@ class UpstreamShell:
         self._sockets: dict[Connection, socket.socket] = {}
         self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._contexts: dict[Upstream, asyncio.Task[ssl.SSLContext]] = {}
-        self._warnings: dict[Address, tuple[float, int]] = {}
+        self._troubles: dict[Address, _Trouble] = {}
         self._is_flushing = False
         self._is_closed = False
 
@@ -179,6 +197,7 @@ class UpstreamShell:
         # Asked for now: once it has ended, nobody knows any more.
         connection.locate = partial(_place, transport.get_extra_info("sockname"))
         log.debug("upstream %s: a connection is open", connection.upstream.address)
+        self._note_reached(connection.upstream)
         self.forwarder.connected(connection, monotonic())
         self._after()
 
@@ -206,6 +225,7 @@ class UpstreamShell:
         except OSError as error:  # an ICMP message, "connection refused"
             self._lost(connection, error)
             return
+        self._note_reached(connection.upstream)
         self._after()
 
     # Events.
@@ -227,14 +247,26 @@ class UpstreamShell:
     def _warn(self, upstream: Upstream, error: Exception) -> None:
         """Logs why a connection cannot be opened: once in a while for each upstream."""
         now, address = monotonic(), upstream.address
-        warned_at, left_out = self._warnings.get(address, (-inf, 0))
-        if now - warned_at < SECONDS_BETWEEN_WARNINGS:
-            self._warnings[address] = (warned_at, left_out + 1)
+        trouble = self._troubles.setdefault(address, _Trouble(now))
+        if now - trouble.warned_at < SECONDS_BETWEEN_WARNINGS:
+            trouble.left_out += 1
             return
-        self._warnings[address] = (now, 0)
+        if trouble.is_over:
+            trouble = self._troubles[address] = _Trouble(now, left_out=trouble.left_out)
+        left_out, trouble.left_out, trouble.warned_at = trouble.left_out, 0, now
         more = f" ({left_out} more failures since the last report)" if left_out else ""
         kind = upstream.transport.value
         log.warning("upstream %s cannot be reached over %s: %s%s", address, kind, error, more)
+
+    def _note_reached(self, upstream: Upstream) -> None:
+        """Logs that what was warned of is over: once a warning, so no flapping fills a log."""
+        trouble = self._troubles.get(upstream.address)
+        if trouble is not None and not trouble.is_over:
+            trouble.is_over = True
+            after_s, kind = monotonic() - trouble.since, upstream.transport.value
+            log.info(
+                "upstream %s is reached over %s, after %.1f s", upstream.address, kind, after_s
+            )
 
     async def close(self) -> None:
         """Closes all sockets. Exchanges under way are not ended: their owner goes as well."""

@@ -22,7 +22,7 @@ import mmap
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nodecache.config.model import Address
 from nodecache.errors import SocketError
@@ -175,6 +175,25 @@ class Batch:
         )
         at = index * _HEADER_OCTETS
         self._headers[at : at + _HEADER_OCTETS] = bytes(_Header(message))
+
+    def watch(self, look: Callable[[Batch, tuple[int, ...]], None] | None) -> None:
+        """Has ``look`` see each batch as soon as it is received; None ends that.
+
+        Who watches takes the place of ``receive`` on this one object, so that nobody pays for it
+        while nobody does.
+        """
+        self.__dict__.pop("receive", None)
+        if look is None:
+            return
+        receive = self.receive
+
+        def receive_watched() -> tuple[int, ...]:
+            lengths = receive()
+            if lengths:
+                look(self, lengths)
+            return lengths
+
+        self.__dict__["receive"] = receive_watched
 
     def receive(self) -> tuple[int, ...]:
         """Returns the lengths of what was received into slots 0, 1, ...; empty for nothing.

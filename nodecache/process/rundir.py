@@ -15,6 +15,7 @@ from nodecache.loading import write_whole
 logger = logging.getLogger("nodecache")
 
 SERVING_FILE = "serving"
+WINDOW_FILE = "window.sock"
 
 # Connections that wait to be accepted.
 _BACKLOG = 8

@@ -12,20 +12,18 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodecache import __version__
 from nodecache.errors import SocketError
-from nodecache.process.rundir import listen_at
+from nodecache.process.rundir import WINDOW_FILE, listen_at
+from nodecache.serving.views import compose_json
 
 if TYPE_CHECKING:
     from nodecache.telemetry.http_server import Page, PageRequest, Response
 
 logger = logging.getLogger("nodecache")
-
-WINDOW_FILE = "window.sock"
 
 
 class Window:
@@ -89,12 +87,3 @@ async def _show_self(_request: PageRequest) -> Response:
             "environment": dict(os.environ),
         }
     )
-
-
-def compose_json(value: object) -> Response:
-    """Returns ``value`` as a page."""
-    import json  # noqa: PLC0415 # 0.1 MB, where somebody wants it
-
-    from nodecache.telemetry.http_server import Response  # noqa: PLC0415 # see above
-
-    return Response(HTTPStatus.OK, json.dumps(value).encode(), "application/json")

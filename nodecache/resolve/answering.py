@@ -11,6 +11,7 @@ from nodecache.resolve.admission import Admission, shed
 from nodecache.resolve.block import PATIENCE_S, Pending
 from nodecache.resolve.exchanges import Asks, Exchanges
 from nodecache.resolve.results import FailedQuery, Results
+from nodecache.resolve.slow_names import SLOW_S, SlowNames
 from nodecache.resolve.stale import StaleServing, is_refreshed, rests_until
 from nodecache.resolve.waiter import Waiter, reply_to
 from nodecache.upstreams.exchange import Failure
@@ -36,7 +37,11 @@ _NO_REACHABLE_AUTHORITY = extended_error(EDE_NO_REACHABLE_AUTHORITY)
 
 
 class Answering:
-    """Takes the ends of all exchanges that ``exchanges`` begins."""
+    """Takes the ends of all exchanges that ``exchanges`` begins.
+
+    Attributes:
+        slow_names: Which of them took long.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Answering:
         self._results = results
         self._counters = counters
         self._random = random
+        self.slow_names = SlowNames(counters.slow_exchanges)
         exchanges.on_done = self.done
         exchanges.on_late = self.keep_late
 
@@ -64,6 +70,9 @@ class Answering:
         Returns False, with nothing done, for a malformed response: then somebody else is asked.
         """
         late: list[Waiter] = []
+        took_s, has_failed = now - pending.started_at, isinstance(result, Failure)
+        if took_s >= SLOW_S or has_failed:
+            self.slow_names.note(pending, took_s, has_failed=has_failed)
         if now >= pending.deadline and _has_failed(result):
             late = _part_late(pending, now)
         if isinstance(result, Failure):

@@ -23,9 +23,11 @@ from nodecache.resolve.exchanges import Asks, Exchanges
 from nodecache.resolve.listener import Listener
 from nodecache.resolve.prefetch import Prefetcher
 from nodecache.resolve.results import Results
+from nodecache.resolve.slow_names import SlowNames
 from nodecache.resolve.stale import StaleServing
 from nodecache.resolve.waiter import Waiter, identity_for, most_octets, reply_stale
-from nodecache.wire.const import RA, TYPE_AND_CLASS
+from nodecache.upstreams.exchange import Failure
+from nodecache.wire.const import HEADER_OCTETS, RA, TYPE_AND_CLASS
 from nodecache.wire.key import RD_MARK, key_of, make_key
 from nodecache.wire.numbers import (
     CLASS_IN,
@@ -85,6 +87,23 @@ class Resolver:
         self._prefetcher = Prefetcher(self._exchanges, counters)
 
     @property
+    def slow_names(self) -> SlowNames:
+        """The names that upstreams take long for."""
+        return self._answering.slow_names
+
+    def watch_ends(self, see: Callable[[Pending, bytes | Failure, float], None] | None) -> None:
+        """Has ``see`` told of the end of each exchange that begins from now on; None ends that."""
+        if see is None:
+            self._exchanges.on_done = self._answering.done
+            return
+
+        def done(pending: Pending, result: bytes | Failure, now: float) -> bool:
+            see(pending, result, now)
+            return self._answering.done(pending, result, now)
+
+        self._exchanges.on_done = done
+
+    @property
     def pending_count(self) -> int:
         """Exchanges under way."""
         return self._admission.pending_count
@@ -117,7 +136,8 @@ class Resolver:
             return SILENCE
         reply = octets[:2] + compose_refusal(octets, verdict)
         if octets[2:] == self.self_check:
-            return reply
+            # Whoever asks knows by the mark that it is us; others who answer do not repeat it.
+            return reply + octets[HEADER_OCTETS:]
         unserved = listener.zones.unserved
         unserved.count_query(0, len(octets), wants_dnssec=False)
         unserved.count_response(verdict.rcode, "", len(reply))

@@ -36,11 +36,13 @@ from nodecache.serving.pages import Pages
 from nodecache.serving.pump import Pump
 from nodecache.serving.reloading import Reloader
 from nodecache.serving.tick import Tick
+from nodecache.serving.views import StateView, compose_json
+from nodecache.serving.watch import Watch
 from nodecache.telemetry.loglines import set_debug
 from nodecache.upstreams.forwarder import Forwarder
 
 if TYPE_CHECKING:
-    from nodecache.telemetry.http_server import Page
+    from nodecache.telemetry.http_server import Page, PageRequest, Response
 
 logger = logging.getLogger("nodecache")
 
@@ -71,12 +73,11 @@ class Daemon:
         sockets: ListeningSockets,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.counters = self._counters = Counters()
+        self.counters = self._counters = counters = Counters()
         self.probe = make_probe()
         self.more_details: Callable[[], list[str]] = list
         self.elsewhere: Callable[[], Collection[str]] = tuple
         self.on_reload: Callable[[], None] = lambda: None
-        self.views: Mapping[str, Page] = {}
         self._config = config
         self._source = source
         self._loop = loop
@@ -113,6 +114,11 @@ class Daemon:
             loop,
             legacy_metrics=config.legacy_metrics,
         )
+        self._watch = Watch(self._listeners.servers.values, self._resolver, loop)
+        state = StateView(
+            self.probe, lambda: self._config, self._reloader, self.beat, self._details, counters
+        )
+        self.views: Mapping[str, Page] = {**state.pages, "/top": self._show_top}
         self._counters.gauges["pending_exchanges"] = lambda: self._resolver.pending_count
         self._counters.gauges["kept_files"] = lambda: len(self._config.kept_files)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -216,6 +222,12 @@ class Daemon:
             details.append(f"{self._config.missing_service.name} is not known yet")
         return details + self.more_details()
 
+    async def _show_top(self, _request: PageRequest) -> Response:
+        from nodecache.serving.top import compose_top  # noqa: PLC0415 # for who looks
+
+        slow, pools = self._resolver.slow_names.slowest, self._forwarder.pools
+        return compose_json(compose_top(self._watch, slow, pools, self._config))
+
     def _keep(self, job: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(job)
         self._tasks.add(task)
@@ -268,6 +280,7 @@ class Daemon:
         """Answers what has arrived, and closes all; a successor's pidfile stays."""
         for task in list(self._tasks):
             task.cancel()
+        self._watch.stop()
         self._reloader.hosts.close()
         self._watches.stop()
         if not is_succeeded:

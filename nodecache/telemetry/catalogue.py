@@ -209,6 +209,9 @@ _OWN = (
     _counter("nodecache_nxdomain_total", ("suffix",),
              "NXDOMAIN responses sent, hits included, by how the QNAME ends: a zone and two labels"
              " before it where that came a hundred times (48 of them at most), else the zone."),
+    _counter("nodecache_slow_exchanges_total", ("zones",),
+             "Exchanges with upstreams that took 0.25 s or longer, or came to nothing, by the zones"
+             " of the server block; `nodecache top` names the names."),
     _counter("nodecache_drops_total", ("reason",), "Messages that got no reply on purpose."),
     _counter("nodecache_receive_queue_drops_total", ("server",),
              "Datagrams that the kernel dropped because a UDP listener's queue was full."),

@@ -240,7 +240,7 @@ def _make_health_page(check: Check) -> http_server.Page:
     async def answer(request: http_server.PageRequest) -> http_server.Response:
         complaints = await check()
         is_healthy = not complaints
-        return _respond(request, is_healthy, complaints, {"healthy": is_healthy})
+        return _respond(request, is_healthy, complaints, {"healthy": is_healthy}, complaints)
 
     return answer
 
@@ -251,7 +251,8 @@ def _make_ready_page(report: Callable[[], Readiness]) -> http_server.Page:
     async def answer(request: http_server.PageRequest) -> http_server.Response:
         found = report()
         verdict = {"ready": found.is_ready, "details": found.details}
-        return _respond(request, found.is_ready, found.reasons, verdict)
+        told = found.details if found.is_ready else (*found.reasons, *found.details)
+        return _respond(request, found.is_ready, found.reasons, verdict, told)
 
     return answer
 
@@ -261,15 +262,16 @@ def _respond(
     is_good: bool,
     reasons: Sequence[str],
     verdict: Mapping[str, object],
+    told: Sequence[str],
 ) -> http_server.Response:
-    """Returns "OK" or the reasons, one a line; the verdict with the reasons for who wants JSON."""
+    """Returns "OK", and what is ``told``, one a line; the verdict for who wants JSON."""
     status = HTTPStatus.OK if is_good else HTTPStatus.SERVICE_UNAVAILABLE
     if request.wants_json:
         import json  # noqa: PLC0415 # 0.1 MB, where somebody wants it
 
         text = json.dumps({**verdict, "reasons": reasons}) + "\n"
         return http_server.Response(status, text.encode(), "application/json")
-    text = "OK" if is_good else "\n".join(reasons) or status.phrase
+    text = "\n".join(["OK", *told] if is_good else told or [status.phrase])
     return http_server.Response(status, text.encode())
 
 

@@ -185,6 +185,7 @@ NUMBERS: dict[str, Callable[[Counters], Numbers]] = {
     "nodecache_stale_total": lambda c: [((), sum(cache.served_stale for cache in c.caches))],
     "nodecache_hits_total": _hits,
     "nodecache_nxdomain_total": _nxdomains,
+    "nodecache_slow_exchanges_total": lambda c: _by_label(c.slow_exchanges),
     "nodecache_drops_total": lambda c: _by_label(_zeros(DROP_REASONS) | c.drops),
     "nodecache_receive_queue_drops_total": lambda c: _by_label(c.receive_drops),
     **{f"nodecache_{name}": _gauge(name) for name in _GAUGES},

@@ -62,6 +62,10 @@ class Forwarder:
         """Returns the one pool of ``upstream``."""
         return self._pools.pool(upstream)
 
+    def pools(self) -> list[Pool]:
+        """Returns the pools of all upstreams that were asked since they are configured."""
+        return self._pools.all()
+
     def keep_only(self, upstreams: Iterable[Upstream], now: float) -> None:
         """Drains the connections to all other upstreams: the configuration changed."""
         self._pools.keep_only(upstreams, now)

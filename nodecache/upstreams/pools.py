@@ -61,6 +61,10 @@ class Pools:
             pool.forms = self._forms.setdefault(upstream.address, pool.forms)
         return pool
 
+    def all(self) -> list[Pool]:
+        """Returns the pools of all upstreams in use."""
+        return list(self._pools.values())
+
     def streams(self, pool: Pool) -> Pool:
         """Returns the pool that asks the same server over TCP, after a truncated response."""
         return self.pool(_over_tcp(pool.upstream))

@@ -17,6 +17,7 @@ from tests.monitoring.prometheus import promtool
 _JOB = 'job="node-local-dns", instance="node1:9253"'
 _HOOK = 'job="nodecache-webhook", instance="10.244.0.9:9253"'
 _POD = 'namespace="kube-system", pod="node-local-dns-x7k2p"'
+_LAG = f"nodecache_loop_lag_seconds_bucket{{{_JOB}, le="
 _BUCKET = f'coredns_dns_request_duration_seconds_bucket{{{_JOB}, zone=".", le='
 
 # Series -> values a minute apart, as promtool has them: "0+60x60" begins with 0 and adds 60.
@@ -30,6 +31,9 @@ HEALTHY = {
     f"nodecache_stale_total{{{_JOB}}}": "0+6x60",
     f"nodecache_shed_total{{{_JOB}}}": "0x60",
     f"nodecache_receive_queue_drops_total{{{_JOB}}}": "5x60",
+    f'{_LAG}"0.001"}}': "0+59x60",
+    f'{_LAG}"0.256"}}': "0+60x60",
+    f'{_LAG}"+Inf"}}': "0+60x60",
     f"coredns_forward_healthcheck_broken_total{{{_JOB}}}": "9x60",
     f'coredns_nodecache_setup_errors_total{{{_JOB}, errortype="iptables"}}': "0x60",
     f"nodecache_redirect{{{_JOB}}}": "1x60",
@@ -60,6 +64,7 @@ FAULTS: dict[str, dict[str, str | None]] = {
     "NodecacheReceiveQueueDrops": {
         f"nodecache_receive_queue_drops_total{{{_JOB}}}": "0+120x60",
     },
+    "NodecacheLoopLag": {f'{_LAG}"0.001"}}': "0+40x60"},
     "NodecacheUpstreamsDown": {
         f"coredns_forward_healthcheck_broken_total{{{_JOB}}}": "0+6x60",
     },

@@ -309,6 +309,29 @@ def test_refused_connections_end_the_query_within_a_second(
     assert "cannot be reached over tcp" in caplog.text
 
 
+@pytest.mark.parametrize("transport", [Transport.TCP, Transport.UDP])
+def test_an_upstream_that_is_reached_again_is_logged_once_a_warning(
+    run: Run, caplog: pytest.LogCaptureFixture, transport: Transport
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        async with clients() as client:
+            port = unused_port()
+            for _ in range(3):  # the warnings are 30 s apart
+                assert isinstance(
+                    await client.ask(to(port, transport=transport), patience_s=0.5), Failure
+                )
+                async with running(port=port) as server:
+                    server.on_query = lambda peer, query: peer.send(answer(query))
+                    assert is_answer(await client.ask(to(port, transport=transport)))
+
+    run(main())
+    kind = transport.value
+    assert caplog.text.count(f"cannot be reached over {kind}") == 1
+    assert len(re.findall(rf"is reached over {kind}, after \d+\.\d s", caplog.text)) == 1
+
+
 def test_warnings_about_one_upstream_are_rare(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with clients() as client:

@@ -11,7 +11,8 @@ import pytest
 from nodecache import __version__
 from nodecache.commands.running import ask_running, find_running
 from nodecache.errors import NotRunningError
-from nodecache.process.window import Window, compose_json
+from nodecache.process.window import Window
+from nodecache.serving.views import compose_json
 from nodecache.telemetry.http_server import PageRequest, Response
 from tests.loops import run
 

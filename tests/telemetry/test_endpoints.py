@@ -128,14 +128,20 @@ def test_ready_gives_reasons_and_details(play: Play) -> None:
         nonlocal report
         address = await endpoints.start_ready(ANY_PORT, lambda: report)
         assert await get(address, "/ready") == (503, "no address is bound yet")
-        report = Readiness(True, details=("configuration of Corefile refused: line 3",))
+        refused = "configuration of Corefile refused: line 3"
+        report = Readiness(True)
         assert await get(address, "/ready") == (200, "OK")
+        report = Readiness(True, details=(refused,))
+        assert await get(address, "/ready") == (200, f"OK\n{refused}")
+        report = Readiness(False, ("going down",), (refused,))
+        assert await get(address, "/ready") == (503, f"going down\n{refused}")
+        report = Readiness(True, details=(refused,))
         status, text = await get(address, "/ready?format=json")
         assert status == 200
         assert json.loads(text) == {
             "ready": True,
             "reasons": [],
-            "details": ["configuration of Corefile refused: line 3"],
+            "details": [refused],
         }
 
     play(scene)

@@ -65,8 +65,13 @@ def _complaint(rundir: str, pod_uid: str) -> str:
     if not serving:
         return f"nobody serves yet: {path} is empty"
     if pod_uid not in ("", serving):
-        return f"another pod serves: {ascii(serving)[1:81]}, and this is {ascii(pod_uid)[1:81]}"
+        return f"another pod serves: {_plain(serving)}, and this is {_plain(pod_uid)}"
     return ""
+
+
+def _plain(text: str) -> str:
+    """Returns ``text`` so that any terminal can show it; its quotes would look like part of it."""
+    return ascii(text)[1:-1][:80]
 
 
 def _reason(error: OSError) -> str:

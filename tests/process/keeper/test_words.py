@@ -116,7 +116,7 @@ def rundir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("serving", "pod_uid", "code", "complaint"),
     [
         ("our-own\n", "our-own", 0, ""),
-        ("another", "our-own", 1, "another pod serves: another"),
+        ("another", "our-own", 1, "another pod serves: another, and this is our-own\n"),
         ("another", None, 0, ""),
         ("\n", None, 1, "is empty"),
         ("", "our-own", 1, "is empty"),

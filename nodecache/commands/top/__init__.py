@@ -1,0 +1,1 @@
+"""``nodecache top``: who asks what on this node, live."""
