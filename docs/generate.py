@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md and docs/settings.md from the tables in the code; run by ``make docs``.
+"""Writes metrics.md, settings.md and doctor.md here from the tables in the code: ``make docs``.
 
 What a table does not hold, a sentence on each directive and what each bound is about, stands
 here. tests/test_docs.py refuses a table that has grown beyond these sentences.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from nodecache import limits
+from nodecache.commands.doctor.catalogue import KINDS, Severity
 from nodecache.config.flag_reading import Flag, Table
 from nodecache.config.flag_table import TABLE
 from nodecache.config.plugin import Plugin
@@ -137,6 +138,23 @@ _REFUSALS_INTRO = """\
 The label `reason` of `nodecache_webhook_refused_total`.
 """
 
+_DOCTOR_INTRO = """\
+# What `nodecache doctor` finds
+
+    kubectl -n kube-system exec POD -- nodecache doctor
+
+prints its findings, the likeliest cause first, and what it saw and could not look at. Broken is
+what keeps queries from being answered, or nodecache from its work; doubtful is all else. A finding
+stands before those that follow from it, in the order of these tables.
+[Operations](operations.md#troubleshooting) goes the other way, from what users see.
+
+With `-json` it prints one line: `verdict` is `healthy`, `doubtful` or `broken`; `findings` has for
+each its `name` and `severity`, `what` it is, `why` that is thought here, the next `step`, and where
+docs/ say `more`; `seen` and `not_looked_at` are pairs of `what` with `text` or `why`. Names and
+keys are stable, texts are not. Exit codes are 3 for broken, 4 for doubtful only, 0 for healthy; 1
+and 2 if it could not look.
+"""
+
 _HEALTH = """\
 ## Health and readiness
 
@@ -180,6 +198,20 @@ def settings_page() -> str:
     parts += [_directive(name, PLUGINS[name]) for name in sorted(PLUGINS)]
     heads = ("setting", "default", "least", "most", "unit", "why")
     parts += ["## Bounds\n", _BOUNDS_INTRO, _table(heads, map(_limit_cells, all_limits()))]
+    return "\n".join(parts)
+
+
+def doctor_page() -> str:
+    """Returns the text of doctor.md."""
+    parts = [_GENERATED, _DOCTOR_INTRO]
+    for severity in Severity:
+        rows = (
+            (f"`{kind.name}`", f"{kind.what}.", _plain(f"{kind.step}."), f"[more]({kind.more})")
+            for kind in KINDS
+            if kind.severity is severity
+        )
+        parts += [f"## {severity.value.capitalize()}\n"]
+        parts += [_table(("finding", "what", "next", ""), rows)]
     return "\n".join(parts)
 
 
@@ -323,11 +355,15 @@ def _number(value: float) -> str:
     return f"{value:.15g}"
 
 
-PAGES: dict[str, Callable[[], str]] = {"metrics.md": metrics_page, "settings.md": settings_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "metrics.md": metrics_page,
+    "settings.md": settings_page,
+    "doctor.md": doctor_page,
+}
 
 
 def main() -> None:
-    """Writes both pages."""
+    """Writes all pages."""
     for name, compose in PAGES.items():
         (FOLDER / name).write_text(compose(), encoding="utf-8")
 

@@ -108,6 +108,7 @@ ELSEWHERE = {
     "serving/routes.py": "serving/test_listeners.py",
     "serving/top.py": "commands/test_top.py",
     "serving/watch.py": "commands/test_top.py",
+    "serving/views.py": "netns/test_doctor.py",
     "telemetry/exposition.py": "telemetry/test_series.py",
     "telemetry/http_server.py": "telemetry/test_endpoints.py",
     "telemetry/readings.py": "telemetry/test_catalogue.py",

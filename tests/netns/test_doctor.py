@@ -70,9 +70,14 @@ def start(bed: NodeBed, *flags: str, forward: str = "") -> NodeDaemon:
     return bed.start(*flags, corefile=corefile(forward) if forward else corefile())
 
 
-def nft(bed: NodeBed, script: str) -> None:
-    with inside(bed.node):
+def nft(namespace: str, script: str) -> None:
+    with inside(namespace):
         subprocess.run([program("nft"), "-f", "-"], input=script, text=True, check=True)
+
+
+def add_rule(namespace: str, base: str, rule: str, table: str = "wall") -> None:
+    """Makes a table of somebody else's with one chain that is hooked in as ``base`` says."""
+    nft(namespace, f"table inet {table} {{\nchain own {{\ntype {base};\n{rule}\n}}\n}}\n")
 
 
 def test_healthy_node_has_no_finding(bed: NodeBed, tmp_path: Path) -> None:
@@ -113,7 +118,7 @@ def test_rules_are_flushed_and_do_not_come_back(
         patch.setenv("PATH", f"{fake.parent}:{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/bin")
         start(bed, "-rules", "nftables")
     broken.touch()
-    nft(bed, "delete table inet nodecache")
+    nft(bed.node, "delete table inet nodecache")
     wait_until(lambda: ask_doctor(bed).first == "rules-missing", "the rules are missed")
 
 
@@ -130,7 +135,8 @@ def test_address_is_gone_that_is_not_ours_to_make(bed: NodeBed) -> None:
 
 
 def test_nothing_listens_at_the_upstream(bed: NodeBed) -> None:
-    start(bed, forward="forward . 10.244.0.1:5399 {\n force_tcp\n}")
+    daemon = bed.launch(corefile=corefile("forward . 10.244.0.1:5399 {\n force_tcp\n}"))
+    bed.wait_for_rules(daemon)
     told = ask_doctor(bed)
     assert (told.names, told.code) == (["upstream-refuses"], 3)
 
@@ -145,11 +151,8 @@ def test_nothing_listens_at_the_upstream(bed: NodeBed) -> None:
 )
 def test_upstream_is_black_holed(bed: NodeBed, transport: str, forward: str, name: str) -> None:
     start(bed, forward=f"forward . {UPSTREAM} {{\n {forward}\n}}")
-    with inside(bed.cluster):
-        rule = f"meta l4proto {transport} th dport 53 drop"
-        chain = f"chain input {{ type filter hook input priority 0; {rule} }}"
-        script = f"table inet wall {{ {chain} }}"
-        subprocess.run([program("nft"), "-f", "-"], input=script, text=True, check=True)
+    rule = f"meta l4proto {transport} th dport 53 drop"
+    add_rule(bed.cluster, "filter hook input priority 0", rule)
     told = ask_doctor(bed)
     assert (told.names, told.code) == ([name], 3)
 
@@ -167,8 +170,10 @@ def test_last_good_configuration_is_in_force(bed: NodeBed) -> None:
     first = start(bed)
     wait_until((bed.rundir / "configuration").exists, "what is kept")
     first.stop()
-    start_with = bed.launch(corefile="nonsense {\n")
-    bed.wait_for_rules(start_with)
+    path = Path(daemon_word(first, "-conf"))
+    path.write_text("nonsense {\n")
+    second = bed.launch("-conf", str(path), "-basecorefile", str(path))
+    bed.wait_for_rules(second)
     wait_until(lambda: ask_doctor(bed).first == "last-good", "the last good one")
 
 
@@ -208,8 +213,7 @@ def test_rules_of_node_cache_are_left(bed: NodeBed) -> None:
 
 def test_somebody_drops_dns(bed: NodeBed) -> None:
     start(bed)
-    drop = "udp dport 53 drop"
-    nft(bed, f"table inet wall {{ chain input {{ type filter hook input priority 0; {drop} }} }}")
+    add_rule(bed.node, "filter hook input priority 0", "udp dport 53 drop")
     told = ask_doctor(bed)
     assert (told.first, told.code) == ("dns-dropped", 3)
     assert "table inet wall" in told.report["findings"][0]["why"]
@@ -218,8 +222,7 @@ def test_somebody_drops_dns(bed: NodeBed) -> None:
 def test_somebody_leads_dns_away_before_us(bed: NodeBed) -> None:
     start(bed)
     lead = f"ip daddr {LOCAL} udp dport 53 ip daddr set {UPSTREAM}"
-    hook = "type route hook output priority -350;"
-    nft(bed, f"table inet thief {{ chain output {{ {hook} {lead} }} }}")
+    add_rule(bed.node, "route hook output priority -350", lead, "thief")
     told = ask_doctor(bed)
     assert (told.first, told.code) == ("dns-stolen", 3)
     assert "table inet thief" in told.report["findings"][0]["why"]
@@ -237,17 +240,19 @@ def test_resolv_conf_of_a_pod_names_a_stranger_and_many_searches(
     assert "12 queries" in told.report["findings"][1]["why"]
 
 
-def test_pod_is_asked_from_within_its_network(bed: NodeBed) -> None:
+def test_servers_of_a_pod_are_asked_from_within_its_network(bed: NodeBed, tmp_path: Path) -> None:
     start(bed)
+    own = tmp_path / "resolv.conf"
+    own.write_text(f"nameserver {LOCAL}\nsearch svc.cluster.local\noptions ndots:2\n")
+    work = f"mount --bind {own} /etc/resolv.conf && echo mounted && exec sleep 60"
     with inside(bed.pods[0]):
-        pod = Child([sys.executable, "-c", "import time; time.sleep(60)"], bed.folder / "pod")
-        script = (
-            "table inet wall { chain out { type filter hook output priority 0; th dport 53 drop } }"
-        )
-        subprocess.run([program("nft"), "-f", "-"], input=script, text=True, check=True)
+        pod = Child([program("unshare"), "--mount", "sh", "-c", work], bed.folder / "pod")
     bed.stack.callback(pod.stop)
+    wait_until(lambda: "mounted" in pod.log(), "a pod")
+    assert ask_doctor(bed, "-pid", str(pod.pid)).names == []
+    add_rule(bed.pods[0], "filter hook output priority 0", "th dport 53 drop")
     told = ask_doctor(bed, "-pid", str(pod.pid))
-    assert "pod-cannot-reach" in told.names  # whatever the resolv.conf of this machine names
+    assert (told.names, told.code) == (["pod-cannot-reach"], 3)
 
 
 def test_daemon_is_of_another_version(bed: NodeBed) -> None:
@@ -268,10 +273,7 @@ def test_whole_run_is_bounded_in_time(bed: NodeBed) -> None:
     daemon = start(bed)
     worker = daemon.worker()
     worker.suspend()
-    nft(
-        bed,
-        "table inet wall { chain o { type filter hook output priority -350; th dport 53 drop; } }",
-    )
+    add_rule(bed.node, "filter hook output priority -350", "th dport 53 drop")
     with inside(bed.node):
         subprocess.run(
             [sys.executable, "-m", "nodecache", "doctor", "-rundir", str(bed.rundir)],

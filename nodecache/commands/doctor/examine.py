@@ -22,8 +22,9 @@ from nodecache.commands.doctor.seen import Daemon, Pod, Seen, Skipped, Upstreams
 from nodecache.commands.inspection import OnceReader
 from nodecache.commands.request import STAND_IN
 from nodecache.config.assemble import assemble, read_template
+from nodecache.config.corefile import reason
 from nodecache.config.flags import Flags, parse_flags
-from nodecache.config.model import Address, Config
+from nodecache.config.model import Address
 from nodecache.config.node import NodePlan
 from nodecache.config.service import CLUSTER_DNS, find_service_ip
 from nodecache.directives.table import PLUGINS
@@ -83,7 +84,7 @@ async def examine(order: Order) -> Seen:
     daemon = await asyncio.to_thread(look_at_daemon, order.flags.rundir)
     drops = count_drops(order.flags.dns_port)
     environ = daemon.environment if daemon is not None else os.environ
-    plan, upstreams, faults = _find_plan(order, daemon, environ)
+    plan, upstreams, faults = _find_plan(look, order, daemon, environ)
     if not plan.addresses:
         look.skip("addresses", "no daemon tells them, and -localip was not given")
     state = daemon.state if daemon is not None else None
@@ -125,7 +126,7 @@ async def examine(order: Order) -> Seen:
 
 
 def _find_plan(
-    order: Order, daemon: Daemon | None, environ: Mapping[str, str]
+    look: _Look, order: Order, daemon: Daemon | None, environ: Mapping[str, str]
 ) -> tuple[NodePlan, Upstreams, tuple[str, ...]]:
     """Returns what a daemon wants here, whom it asks, and what is wrong with its configuration.
 
@@ -136,28 +137,21 @@ def _find_plan(
     flags = order.flags
     if daemon is not None and daemon.words:
         flags = parse_flags(("-localip", STAND_IN, *daemon.words))[0]
+    reader = OnceReader()
+    template = read_template(flags, environ, reader)
+    if template.path in reader.failures:
+        look.skip("configuration", f"{template.path}: {reason(reader.failures[template.path])}")
+        return _bare_plan(flags), (), ()
+    addresses = reader.addresses
     try:
-        config = _read(flags, environ)
+        config = assemble(
+            flags, environ, reader, PLUGINS, template=template, resolve_interface=addresses
+        )
     except ConfigError as error:
         return _bare_plan(flags), (), tuple(map(str, error.faults))
-    except OSError as error:
-        return _bare_plan(flags), (), (str(error),)
     upstreams = tuple((z, Address(h, port), way) for z, h, port, way in find_upstreams(config))
     plan = config.node
     return (_bare_plan(flags) if STAND_IN in plan.addresses else plan), upstreams, ()
-
-
-def _read(flags: Flags, environ: Mapping[str, str]) -> Config:
-    """Reads the configuration and writes nothing. Raises ConfigError."""
-    reader = OnceReader()
-    return assemble(
-        flags,
-        environ,
-        reader,
-        PLUGINS,
-        template=read_template(flags, environ, reader),
-        resolve_interface=reader.addresses,
-    )
 
 
 def _bare_plan(flags: Flags) -> NodePlan:
