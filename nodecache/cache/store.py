@@ -5,9 +5,9 @@ Invariants:
 - ``Budget.octets`` is the sum of ``size_octets`` of all such messages, and of the records that
   they share, each set once; after ``admit`` it is at most ``Budget.limit_octets``.
 - A partition holds at most its capacity of messages, the protected segment at most four fifths.
-- What may not be served any more goes before anything that may; when octets lack, what may only
-  be served stale goes next. Of the rest, what was not hit since its admission (probation) goes
-  before what was (partition.py).
+- What may not be served any more goes before anything that may, as of whole seconds; when octets
+  lack, what may only be served stale goes next. Of the rest, what was not hit since its admission
+  (probation) goes before what was (partition.py).
 - One covering NXDOMAIN for each name, class and flags: a newer one takes the place of the older.
 - An NXDOMAIN cut (nxdomain_cut.py) covers all types of its name, and nothing newer says that a name
   below exists.
@@ -16,11 +16,10 @@ Invariants:
 
 from __future__ import annotations
 
-import heapq
-
 from nodecache.cache.distrust import Distrust, denying_zone
+from nodecache.cache.expiry import Expiry
 from nodecache.cache.lifetime import Kind
-from nodecache.cache.message import Message
+from nodecache.cache.message import NEVER, Message
 from nodecache.cache.nxdomain_cut import NxdomainCuts
 from nodecache.cache.partition import Partition
 from nodecache.cache.shared import SharedRecords
@@ -30,14 +29,9 @@ from nodecache.wire.key import QNAME_END, QTYPE_END, with_type, without_type
 from nodecache.wire.numbers import TYPE_A, TYPE_AAAA
 from nodecache.wire.query import is_below
 
-# One call of expire() may take this many messages: about 2 ms, so that ten thousand names which
-# expire together do not hold up the queries of that moment.
-_EXPIRE_AT_ONCE = 500
-# Names that are asked once leave early and often; below this length compacting does not pay.
-_LEAST_COMPACTION = 1024
-
-# When, a number that orders equal times, the key, and whose it is.
-_Expiry = tuple[float, int, bytes, "MessageCache"]
+# One call of expire() may take this many messages: about 1 ms, so that names which expire together
+# do not hold up the queries of that moment.
+EXPIRE_AT_ONCE = 250
 
 
 class Budget:
@@ -50,21 +44,16 @@ class Budget:
         self.partitions: list[Partition] = []
         self.shared_records = SharedRecords()
         self.distrust = Distrust()
-        # Heaps. What left early stays in them until its time comes or they are compacted.
-        self._expiring: list[_Expiry] = []
-        self._stale: list[_Expiry] = []
-        self._compact_at = _LEAST_COMPACTION
-        self._sequence = 0
+        # A message is in one of them: until it expires, and while it may be served stale.
+        self._expiring: Expiry[MessageCache] = Expiry()
+        self._stale: Expiry[MessageCache] = Expiry()
+        # Messages that were ever admitted: tells whether anything came since one last looked.
+        self.admission_count = 0
 
     @property
     def watched_count(self) -> int:
-        """Notes of when something expires, those of messages that have left included."""
+        """Messages whose end is noted."""
         return len(self._expiring) + len(self._stale)
-
-    @property
-    def admission_count(self) -> int:
-        """Messages that were ever admitted: tells whether anything came since one last looked."""
-        return self._sequence
 
     def join(self, cache: MessageCache) -> None:
         """Lets ``cache`` share the octets."""
@@ -79,67 +68,44 @@ class Budget:
 
     def watch(self, message: Message, cache: MessageCache) -> None:
         """Notes when ``message`` expires."""
-        self._sequence += 1
-        item = (message.expires_at, self._sequence, message.key, cache)
-        heapq.heappush(self._expiring, item)
-        if len(self._expiring) + len(self._stale) > self._compact_at:
-            self._expiring = _compacted(self._expiring)
-            self._stale = _compacted(self._stale)
-            self._compact_at = 2 * self.watched_count + _LEAST_COMPACTION
+        self.admission_count += 1
+        self._expiring.add(message.expires_at, message, cache)
+
+    def unwatch(self, message: Message) -> None:
+        """Forgets when ``message``, which leaves, expires."""
+        if not self._expiring.drop(message.expires_at, message):
+            self._stale.drop(message.keep_until, message)
 
     def expire(self, now: float) -> int:
-        """Removes what may not be served any more; returns how many, a bounded number a call.
+        """Removes what may not be served any more, up to a second late; returns how many it met.
 
-        A message that may still be served stale stays until its time is over or room is needed.
+        These are at most ``EXPIRE_AT_ONCE`` a call. A message that may still be served stale stays
+        until its time is over or room is needed.
         """
-        removed = moved = 0
-        while self._expiring and self._expiring[0][0] <= now and removed + moved < _EXPIRE_AT_ONCE:
-            expires_at, sequence, key, cache = heapq.heappop(self._expiring)
-            message = cache.peek(key)
-            if message is None or message.expires_at != expires_at:
+        for met in range(EXPIRE_AT_ONCE):
+            due = self._expiring.pop(now)
+            if due is not None and due[0].keep_until > due[0].expires_at:
+                self._stale.add(due[0].keep_until, *due)
                 continue
-            if message.keep_until > now:
-                heapq.heappush(self._stale, (message.keep_until, sequence, key, cache))
-                moved += 1
-            else:
-                cache.remove(message)
-                removed += 1
-        while self._stale and self._stale[0][0] <= now and removed < _EXPIRE_AT_ONCE:
-            removed += self._drop_oldest_stale()
-        return removed
+            due = due or self._stale.pop(now)
+            if due is None:
+                return met
+            due[1].remove(due[0])
+        return EXPIRE_AT_ONCE
 
     def make_room(self, now: float) -> None:
-        """Brings ``octets`` below the limit: expired first, then probation, then protected."""
+        """Brings ``octets`` below the limit: expired first, then stale, probation, protected."""
         if self.octets > self.limit_octets:
             self.expire(now)
-        while self.octets > self.limit_octets and self._stale:
-            self._drop_oldest_stale()
+        while self.octets > self.limit_octets and (oldest := self._stale.pop(NEVER)) is not None:
+            oldest[1].remove(oldest[0])
         while self.octets > self.limit_octets:
             max(self.partitions, key=_probation_octets).evict()
-
-    def _drop_oldest_stale(self) -> int:
-        keep_until, _, key, cache = heapq.heappop(self._stale)
-        message = cache.peek(key)
-        if message is None or message.keep_until != keep_until:
-            return 0
-        cache.remove(message)
-        return 1
 
 
 def _probation_octets(partition: Partition) -> tuple[int, int]:
     """Order of victims: the largest among those that have something on probation."""
     return (partition.octets if partition.probation_count else 0, partition.octets)
-
-
-def _compacted(heap: list[_Expiry]) -> list[_Expiry]:
-    """Returns the heap without messages that have left or been replaced."""
-    kept = []
-    for item in heap:
-        message = item[3].peek(item[2])
-        if message is not None and item[0] in (message.expires_at, message.keep_until):
-            kept.append(item)
-    heapq.heapify(kept)
-    return kept
 
 
 class MessageCache:
@@ -274,8 +240,7 @@ class MessageCache:
 
     def _make_place(self, partition: Partition, now: float) -> None:
         """Makes sure that ``partition``, which is full, can take one more."""
-        while len(partition) >= partition.capacity and self._budget.expire(now):
-            pass
+        self._budget.expire(now)
         if len(partition) >= partition.capacity:
             partition.evict()
 
@@ -359,6 +324,7 @@ class MessageCache:
     def forget(self, message: Message) -> None:
         """Clears up after ``message``, which its partition has given up already."""
         budget = self._budget
+        budget.unwatch(message)
         budget.octets -= message.size_octets
         if message.shares_records():
             budget.octets -= budget.shared_records.give_back(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
-from nodecache.cache.store import Budget
+from nodecache.cache.store import EXPIRE_AT_ONCE, Budget
 from nodecache.counters import Counters
 from nodecache.serving.errorlogs import ErrorLogs
 from nodecache.telemetry.loglines import flush_lines
@@ -29,6 +29,7 @@ class Tick:
         self._loop = loop
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._slice: asyncio.Handle | None = None
 
     def start(self) -> None:
         """Ticks now, and every second from now on."""
@@ -39,11 +40,20 @@ class Tick:
         """Ticks no more."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._slice is not None:
+            self._slice.cancel()
+
+    def _expire(self) -> None:
+        """Takes what has expired, in slices between which queries are served."""
+        self._slice = None
+        if self._budget.expire(monotonic()) == EXPIRE_AT_ONCE:
+            self._slice = self._loop.call_soon(self._expire)
 
     def _tick(self) -> None:
         now = monotonic()
         self._counters.loop_lag.observe(max(0.0, now - self._due))
-        self._budget.expire(now)
+        if self._slice is None:
+            self._expire()
         self._error_logs.tick(now)
         flush_lines()
         self._due = now + _INTERVAL_S
