@@ -16,6 +16,8 @@ Invariants:
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from nodecache.cache.distrust import Distrust, denying_zone
 from nodecache.cache.expiry import Expiry
 from nodecache.cache.lifetime import Kind
@@ -108,6 +110,13 @@ def _probation_octets(partition: Partition) -> tuple[int, int]:
     return (partition.octets if partition.probation_count else 0, partition.octets)
 
 
+class Former(Protocol):
+    """The cache of before, while its messages are on their way into this one."""
+
+    def bring(self, key: bytes) -> None:
+        """Moves what could have a say about ``key``."""
+
+
 class MessageCache:
     """The messages of one server block.
 
@@ -115,11 +124,13 @@ class MessageCache:
         policy: What may be kept and for how long.
         nxdomain_zone: Zone in wire format below which an NXDOMAIN covers all types of its name,
             None for nowhere.
+        former: Where more messages of this cache still are, None if nowhere.
     """
 
     def __init__(self, policy: CachePolicy, budget: Budget, nxdomain_zone: bytes | None) -> None:
         self.policy = policy
         self.nxdomain_zone = nxdomain_zone
+        self.former: Former | None = None
         self.success = Partition(policy.success.capacity, self.forget)
         self.denial = Partition(policy.denial.capacity, self.forget)
         self._budget = budget
@@ -133,6 +144,8 @@ class MessageCache:
 
     def peek(self, key: bytes) -> Message | None:
         """Returns what is kept under exactly this key, expired or not; notes no hit."""
+        if self.former is not None:
+            self.former.bring(key)
         return self._messages.get(key)
 
     def covers_all_types(self, key: bytes) -> bool:
@@ -167,6 +180,8 @@ class MessageCache:
         What has expired is returned only if nothing valid is there (for serve-stale and
         refreshing); the caller looks at ``expires_at``. Notes no hit.
         """
+        if self.former is not None:
+            self.former.bring(key)
         message = self._messages.get(key)
         if message is not None and message.expires_at > now and message.kind is not Kind.FAILURE:
             return message
@@ -214,6 +229,12 @@ class MessageCache:
         A failure never replaces a message that could still be served (RFC 9520 section 3.2 and
         RFC 8767 section 4): the caller keeps its count of failures.
         """
+        if self.former is not None:
+            self.former.bring(message.key)
+        return self.keep(message, now)
+
+    def keep(self, message: Message, now: float) -> bool:
+        """As ``admit``, of what comes from the former cache itself."""
         old = self._messages.get(message.key)
         was_protected = False
         if old is not None:
@@ -266,6 +287,8 @@ class MessageCache:
 
     def note_existence(self, key: bytes, now: float) -> None:
         """Takes note of an answer that is not kept, but says that the name of ``key`` exists."""
+        if self.former is not None:
+            self.former.bring(key)
         if self._nxdomain_cuts is not None:
             self._refute_cuts(self._nxdomain_cuts, key)
         covering = self._nxdomains.get(without_type(key))
@@ -333,13 +356,36 @@ class MessageCache:
             self._uncover(message)
         self._drop_packets(message)
 
-    def retire(self) -> list[Message]:
-        """Gives all messages up, and leaves the budget for good; returns the messages."""
-        messages = self.all_messages()
-        for message in messages:
-            self.remove(message)
+    def retire(self) -> None:
+        """Lets nothing be served from here any more; it stays in the budget until it has left."""
+        self.success.is_retired = self.denial.is_retired = True
+
+    def related(self, key: bytes) -> list[Message]:
+        """Returns what could have a say about ``key``.
+
+        That is what is kept of its type, of the addresses of its name, and each NXDOMAIN for the
+        name or one above: by other rules that may cut.
+        """
+        keys = (key, *(with_type(key, qtype) for qtype in _ADDRESS_TYPES))
+        found = [self._messages.get(each) for each in keys]
+        qname, rest, position = key[:QNAME_END], key[QTYPE_END:], 0
+        while self._nxdomains and position < len(qname):
+            found.append(self._nxdomains.get(qname[position:] + rest))
+            position += qname[position] + 1
+        return [message for message in dict.fromkeys(found) if message is not None]
+
+    def pop_next(self) -> Message | None:
+        """Gives up the message that should go next; None if there is none."""
+        for partition in (self.success, self.denial):
+            message = partition.pop_next()
+            if message is not None:
+                self.forget(message)
+                return message
+        return None
+
+    def leave(self) -> None:
+        """Leaves the budget for good; nothing is kept here any more."""
         self._budget.leave(self)
-        return messages
 
 
 _DENIALS = (Kind.NXDOMAIN, Kind.NODATA, Kind.FAILURE)

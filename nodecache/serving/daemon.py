@@ -95,7 +95,7 @@ class Daemon:
         self._shell = UpstreamShell(self._forwarder, loop, self._pump.flush)
         self._pump.ask_upstreams = self._shell.flush
         self.blocks = self._blocks = Blocks(config.cache_octets, self._counters)
-        self._tick = Tick(self._blocks.budget, self._error_logs, self._counters, loop)
+        self._tick = Tick(self._blocks, self._error_logs, self._counters, loop)
         self._listeners = Listeners(
             self._resolver, self._counters, self._blocks, self._pump.flush, sockets, loop
         )

@@ -1,12 +1,12 @@
-"""What is done once a second: expired messages go, sums are written, the loop's lag is noted."""
+"""What is done once a second: the caches are swept, sums are written, the loop's lag is noted."""
 
 from __future__ import annotations
 
 import asyncio
 from time import monotonic
 
-from nodecache.cache.store import EXPIRE_AT_ONCE, Budget
 from nodecache.counters import Counters
+from nodecache.serving.blocks import Blocks
 from nodecache.serving.errorlogs import ErrorLogs
 from nodecache.telemetry.loglines import flush_lines
 
@@ -18,12 +18,12 @@ class Tick:
 
     def __init__(
         self,
-        budget: Budget,
+        blocks: Blocks,
         error_logs: ErrorLogs,
         counters: Counters,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._budget = budget
+        self._blocks = blocks
         self._error_logs = error_logs
         self._counters = counters
         self._loop = loop
@@ -43,17 +43,17 @@ class Tick:
         if self._slice is not None:
             self._slice.cancel()
 
-    def _expire(self) -> None:
-        """Takes what has expired, in slices between which queries are served."""
+    def _sweep(self) -> None:
+        """Sweeps the caches in slices, between which queries are served."""
         self._slice = None
-        if self._budget.expire(monotonic()) == EXPIRE_AT_ONCE:
-            self._slice = self._loop.call_soon(self._expire)
+        if self._blocks.sweep(monotonic()):
+            self._slice = self._loop.call_soon(self._sweep)
 
     def _tick(self) -> None:
         now = monotonic()
         self._counters.loop_lag.observe(max(0.0, now - self._due))
         if self._slice is None:
-            self._expire()
+            self._sweep()
         self._error_logs.tick(now)
         flush_lines()
         self._due = now + _INTERVAL_S

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from nodecache.cache.store import EXPIRE_AT_ONCE, Budget, MessageCache
+from nodecache.cache.store import EXPIRE_AT_ONCE, MessageCache
 from nodecache.config.model import CachePolicy
 from nodecache.counters import Counters
 from nodecache.serving import tick as module
+from nodecache.serving.blocks import Blocks
 from nodecache.serving.tick import Tick
 from tests.cache.building import key, message
 
@@ -25,9 +26,9 @@ class Told:
     def tick(self, now: float) -> None:
         self.times.append(now)
 
-    def expire(self, now: float) -> int:
+    def sweep(self, now: float) -> bool:
         self.times.append(now)
-        return 0
+        return False
 
 
 def test_it_ticks_at_once_and_again_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,15 +55,15 @@ def test_it_ticks_at_once_and_again_until_it_is_stopped(monkeypatch: pytest.Monk
 
 
 def test_what_expires_together_goes_in_slices_between_which_the_loop_turns() -> None:
-    budget = Budget(1 << 30)
-    store = MessageCache(CachePolicy(), budget, None)
+    blocks = Blocks(1 << 30, Counters())
+    store = MessageCache(CachePolicy(), blocks.budget, None)
     now = monotonic() - 10
     for count in range(5 * EXPIRE_AT_ONCE):
         store.admit(message(key(f"n{count}.example"), now, ttl_s=1), now)
     left: list[int] = []
 
     async def run() -> None:
-        parts: tuple[Any, Any] = (budget, Told())
+        parts: tuple[Any, Any] = (blocks, Told())
         tick = Tick(*parts, Counters(), asyncio.get_running_loop())
         tick.start()
         while len(store):
