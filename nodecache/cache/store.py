@@ -386,6 +386,8 @@ class MessageCache:
     def leave(self) -> None:
         """Leaves the budget for good; nothing is kept here any more."""
         self._budget.leave(self)
+        self.success.end()
+        self.denial.end()
 
 
 _DENIALS = (Kind.NXDOMAIN, Kind.NODATA, Kind.FAILURE)
