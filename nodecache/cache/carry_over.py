@@ -11,30 +11,79 @@ from nodecache.config.model import CachePolicy
 from nodecache.wire.key import QNAME_END
 from nodecache.wire.query import is_below
 
+# About 1 ms.
+_MOVED_AT_ONCE = 50
 
-def carry_over(
-    old: MessageCache, new: MessageCache, now: float, holds: Callable[[bytes], bool]
-) -> None:
-    """Moves the messages that the rules of ``new`` allow, their lifetimes cut to its caps.
 
-    Args:
-        old: Empty afterwards, and out of its budget.
-        new: Gets the messages.
-        now: Monotonic seconds.
-        holds: Whether what was said under a key is still true.
+class CarryOver:
+    """The way of one cache's messages into another, in slices, or into nothing.
+
+    At any moment the new cache answers as if all had been moved already: before it looks for a key
+    it lets whatever could have a say about that be brought (``bring``).
     """
-    for message in old.retire():
-        was_protected = message.is_protected
-        if message.kind is Kind.FAILURE or not holds(message.key):
-            continue
+
+    def __init__(
+        self,
+        old: MessageCache,
+        new: MessageCache | None,
+        now: float,
+        holds: Callable[[bytes], bool] | None,
+    ) -> None:
+        """Begins; nothing of ``old`` is served by itself from here on.
+
+        Args:
+            old: Empty in the end, and out of its budget then.
+            new: Gets the messages that its rules allow, their lifetimes cut to its caps; None if
+                nothing is kept any more.
+            now: Monotonic seconds.
+            holds: Whether what was said under a key is still true; None if nothing is.
+        """
+        self._old = old
+        self._new = new
+        self._now = now
+        self._holds = holds
+        old.retire()
+        if new is not None:
+            new.former = None if holds is None else self
+            new.success.evictions = old.success.evictions
+            new.denial.evictions = old.denial.evictions
+
+    def bring(self, key: bytes) -> None:
+        """Moves what could have a say about ``key``: no more than its labels, and three."""
+        if self._old.former is not None:
+            self._old.former.bring(key)
+        for message in self._old.related(key):
+            if message.partition is not None:
+                self._old.remove(message)
+                self._take(message)
+
+    def step(self, now: float) -> bool:
+        """Moves some messages, the one that would be given up next first; returns if more are left.
+
+        Of an earlier change that is still on its way into the old cache, all must have come.
+        """
+        self._now = now
+        for _ in range(_MOVED_AT_ONCE):
+            message = self._old.pop_next()
+            if message is None:
+                self._old.leave()
+                if self._new is not None:
+                    self._new.former = None
+                return False
+            self._take(message)
+        return True
+
+    def _take(self, message: Message) -> None:
+        """Keeps a message that has left the old cache, if it holds by the new rules."""
+        new, holds, was_protected = self._new, self._holds, message.is_protected
+        if new is None or holds is None or message.kind is Kind.FAILURE or not holds(message.key):
+            return
         if message.covers_all_types:
             message.covers_all_types = new.covers_all_types(message.key)
-        if rebound(message, new.policy, now):
-            new.admit(message, now)
+        if rebound(message, new.policy, self._now):
+            new.keep(message, self._now)
             if was_protected and message.partition is not None:
                 message.partition.touch(message)
-    new.success.evictions = old.success.evictions
-    new.denial.evictions = old.denial.evictions
 
 
 def rebound(message: Message, policy: CachePolicy, now: float) -> bool:

@@ -25,6 +25,8 @@ _ROUNDING_S = 1e-6
 class Table(Protocol):
     """What keeps a message."""
 
+    is_retired: bool
+
     def touch(self, message: Message) -> None:
         """Notes a hit."""
 

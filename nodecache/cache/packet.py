@@ -142,7 +142,8 @@ class PacketCache:
         """Returns the packet for ``key``, made ready for this second; None means ask tier 2.
 
         So does a packet whose message is due for a refresh or ends within this second: only
-        tier 2 starts refreshes, and it is exact to the moment.
+        tier 2 starts refreshes, and it is exact to the moment. The same holds while a message is on
+        its way to other rules: only tier 2 knows them.
         """
         packet = self._packets.get(key)
         if packet is None:
@@ -151,11 +152,18 @@ class PacketCache:
         self._tell_message(packet, now)
         if message.refresh_at <= now or message.expires_at <= self.turns_at:
             return None
+        table = message.partition
+        if table is not None and table.is_retired:
+            return None
         self._ready(packet, message)
         self._packets.move_to_end(key)
-        if message.partition is not None:
-            message.partition.touch(message)
+        if table is not None:
+            table.touch(message)
         return packet
+
+    def doubt(self) -> None:
+        """Has each packet revived before it is served again: what its message is may change."""
+        self.fresh.clear()
 
     def admit(self, packet: Packet, now: float) -> None:
         """Takes a packet whose message was hit just now, if it lives long enough to pay."""

@@ -25,6 +25,7 @@ class Partition:
         capacity: Most messages.
         octets: ``size_octets`` of all that are here.
         evictions: Messages given up for want of room so far.
+        is_retired: Whether what is here may not be served before it was moved (carry_over.py).
     """
 
     def __init__(self, capacity: int, forget: Callable[[Message], None]) -> None:
@@ -34,6 +35,7 @@ class Partition:
         self._protected_capacity = capacity * _PROTECTED_FIFTHS // 5
         self.octets = 0
         self.evictions = 0
+        self.is_retired = False
         self._count = 0
         # A hit ends probation, so its order is that of arrival: no need for an LRU, which would
         # cost each miss 2 us. The bounds are ours, because they span partitions.
@@ -83,6 +85,21 @@ class Partition:
         del (self._protected if message.is_protected else self._probation)[message.key]
         self._note_removal(message)
 
+    def pop_next(self) -> Message | None:
+        """Gives up the longest unused message, those on probation first; None if there is none."""
+        if self._probation:
+            _, message = self._probation.popitem(last=False)
+        elif self._protected:
+            _, message = self._protected.popitem()
+        else:
+            return None
+        self._note_removal(message)
+        return message
+
+    def end(self) -> None:
+        """Lets go of who clears up, or both would keep each other in memory; it is empty."""
+        self._forget = _forget_nothing
+
     def evict(self) -> None:
         """Gives the message up that should go next; the partition must not be empty."""
         if len(self._probation) * 5 >= self._count * (5 - _PROTECTED_FIFTHS):
@@ -97,3 +114,7 @@ class Partition:
         message.partition = None
         self._count -= 1
         self.octets -= message.size_octets
+
+
+def _forget_nothing(_message: Message) -> None:
+    """Stands in when nothing is evicted any more."""

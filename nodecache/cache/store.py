@@ -5,9 +5,9 @@ Invariants:
 - ``Budget.octets`` is the sum of ``size_octets`` of all such messages, and of the records that
   they share, each set once; after ``admit`` it is at most ``Budget.limit_octets``.
 - A partition holds at most its capacity of messages, the protected segment at most four fifths.
-- What may not be served any more goes before anything that may; when octets lack, what may only
-  be served stale goes next. Of the rest, what was not hit since its admission (probation) goes
-  before what was (partition.py).
+- What may not be served any more goes before anything that may, as of whole seconds; when octets
+  lack, what may only be served stale goes next. Of the rest, what was not hit since its admission
+  (probation) goes before what was (partition.py).
 - One covering NXDOMAIN for each name, class and flags: a newer one takes the place of the older.
 - An NXDOMAIN cut (nxdomain_cut.py) covers all types of its name, and nothing newer says that a name
   below exists.
@@ -16,11 +16,12 @@ Invariants:
 
 from __future__ import annotations
 
-import heapq
+from typing import Protocol
 
 from nodecache.cache.distrust import Distrust, denying_zone
+from nodecache.cache.expiry import Expiry
 from nodecache.cache.lifetime import Kind
-from nodecache.cache.message import Message
+from nodecache.cache.message import NEVER, Message
 from nodecache.cache.nxdomain_cut import NxdomainCuts
 from nodecache.cache.partition import Partition
 from nodecache.cache.shared import SharedRecords
@@ -30,14 +31,9 @@ from nodecache.wire.key import QNAME_END, QTYPE_END, with_type, without_type
 from nodecache.wire.numbers import TYPE_A, TYPE_AAAA
 from nodecache.wire.query import is_below
 
-# One call of expire() may take this many messages: about 2 ms, so that ten thousand names which
-# expire together do not hold up the queries of that moment.
-_EXPIRE_AT_ONCE = 500
-# Names that are asked once leave early and often; below this length compacting does not pay.
-_LEAST_COMPACTION = 1024
-
-# When, a number that orders equal times, the key, and whose it is.
-_Expiry = tuple[float, int, bytes, "MessageCache"]
+# One call of expire() may take this many messages: about 1 ms, so that names which expire together
+# do not hold up the queries of that moment.
+EXPIRE_AT_ONCE = 250
 
 
 class Budget:
@@ -50,21 +46,16 @@ class Budget:
         self.partitions: list[Partition] = []
         self.shared_records = SharedRecords()
         self.distrust = Distrust()
-        # Heaps. What left early stays in them until its time comes or they are compacted.
-        self._expiring: list[_Expiry] = []
-        self._stale: list[_Expiry] = []
-        self._compact_at = _LEAST_COMPACTION
-        self._sequence = 0
+        # A message is in one of them: until it expires, and while it may be served stale.
+        self._expiring: Expiry[MessageCache] = Expiry()
+        self._stale: Expiry[MessageCache] = Expiry()
+        # Messages that were ever admitted: tells whether anything came since one last looked.
+        self.admission_count = 0
 
     @property
     def watched_count(self) -> int:
-        """Notes of when something expires, those of messages that have left included."""
+        """Messages whose end is noted."""
         return len(self._expiring) + len(self._stale)
-
-    @property
-    def admission_count(self) -> int:
-        """Messages that were ever admitted: tells whether anything came since one last looked."""
-        return self._sequence
 
     def join(self, cache: MessageCache) -> None:
         """Lets ``cache`` share the octets."""
@@ -79,51 +70,39 @@ class Budget:
 
     def watch(self, message: Message, cache: MessageCache) -> None:
         """Notes when ``message`` expires."""
-        self._sequence += 1
-        item = (message.expires_at, self._sequence, message.key, cache)
-        heapq.heappush(self._expiring, item)
-        if len(self._expiring) + len(self._stale) > self._compact_at:
-            self._expiring = _compacted(self._expiring)
-            self._stale = _compacted(self._stale)
-            self._compact_at = 2 * self.watched_count + _LEAST_COMPACTION
+        self.admission_count += 1
+        self._expiring.add(message.expires_at, message, cache)
+
+    def unwatch(self, message: Message) -> None:
+        """Forgets when ``message``, which leaves, expires."""
+        if not self._expiring.drop(message.expires_at, message):
+            self._stale.drop(message.keep_until, message)
 
     def expire(self, now: float) -> int:
-        """Removes what may not be served any more; returns how many, a bounded number a call.
+        """Removes what may not be served any more, up to a second late; returns how many it met.
 
-        A message that may still be served stale stays until its time is over or room is needed.
+        These are at most ``EXPIRE_AT_ONCE`` a call. A message that may still be served stale stays
+        until its time is over or room is needed.
         """
-        removed = moved = 0
-        while self._expiring and self._expiring[0][0] <= now and removed + moved < _EXPIRE_AT_ONCE:
-            expires_at, sequence, key, cache = heapq.heappop(self._expiring)
-            message = cache.peek(key)
-            if message is None or message.expires_at != expires_at:
+        for met in range(EXPIRE_AT_ONCE):
+            due = self._expiring.pop(now)
+            if due is not None and due[0].keep_until > due[0].expires_at:
+                self._stale.add(due[0].keep_until, *due)
                 continue
-            if message.keep_until > now:
-                heapq.heappush(self._stale, (message.keep_until, sequence, key, cache))
-                moved += 1
-            else:
-                cache.remove(message)
-                removed += 1
-        while self._stale and self._stale[0][0] <= now and removed < _EXPIRE_AT_ONCE:
-            removed += self._drop_oldest_stale()
-        return removed
+            due = due or self._stale.pop(now)
+            if due is None:
+                return met
+            due[1].remove(due[0])
+        return EXPIRE_AT_ONCE
 
     def make_room(self, now: float) -> None:
-        """Brings ``octets`` below the limit: expired first, then probation, then protected."""
+        """Brings ``octets`` below the limit: expired first, then stale, probation, protected."""
         if self.octets > self.limit_octets:
             self.expire(now)
-        while self.octets > self.limit_octets and self._stale:
-            self._drop_oldest_stale()
+        while self.octets > self.limit_octets and (oldest := self._stale.pop(NEVER)) is not None:
+            oldest[1].remove(oldest[0])
         while self.octets > self.limit_octets:
             max(self.partitions, key=_probation_octets).evict()
-
-    def _drop_oldest_stale(self) -> int:
-        keep_until, _, key, cache = heapq.heappop(self._stale)
-        message = cache.peek(key)
-        if message is None or message.keep_until != keep_until:
-            return 0
-        cache.remove(message)
-        return 1
 
 
 def _probation_octets(partition: Partition) -> tuple[int, int]:
@@ -131,15 +110,11 @@ def _probation_octets(partition: Partition) -> tuple[int, int]:
     return (partition.octets if partition.probation_count else 0, partition.octets)
 
 
-def _compacted(heap: list[_Expiry]) -> list[_Expiry]:
-    """Returns the heap without messages that have left or been replaced."""
-    kept = []
-    for item in heap:
-        message = item[3].peek(item[2])
-        if message is not None and item[0] in (message.expires_at, message.keep_until):
-            kept.append(item)
-    heapq.heapify(kept)
-    return kept
+class Former(Protocol):
+    """The cache of before, while its messages are on their way into this one."""
+
+    def bring(self, key: bytes) -> None:
+        """Moves what could have a say about ``key``."""
 
 
 class MessageCache:
@@ -149,11 +124,13 @@ class MessageCache:
         policy: What may be kept and for how long.
         nxdomain_zone: Zone in wire format below which an NXDOMAIN covers all types of its name,
             None for nowhere.
+        former: Where more messages of this cache still are, None if nowhere.
     """
 
     def __init__(self, policy: CachePolicy, budget: Budget, nxdomain_zone: bytes | None) -> None:
         self.policy = policy
         self.nxdomain_zone = nxdomain_zone
+        self.former: Former | None = None
         self.success = Partition(policy.success.capacity, self.forget)
         self.denial = Partition(policy.denial.capacity, self.forget)
         self._budget = budget
@@ -167,6 +144,8 @@ class MessageCache:
 
     def peek(self, key: bytes) -> Message | None:
         """Returns what is kept under exactly this key, expired or not; notes no hit."""
+        if self.former is not None:
+            self.former.bring(key)
         return self._messages.get(key)
 
     def covers_all_types(self, key: bytes) -> bool:
@@ -201,6 +180,8 @@ class MessageCache:
         What has expired is returned only if nothing valid is there (for serve-stale and
         refreshing); the caller looks at ``expires_at``. Notes no hit.
         """
+        if self.former is not None:
+            self.former.bring(key)
         message = self._messages.get(key)
         if message is not None and message.expires_at > now and message.kind is not Kind.FAILURE:
             return message
@@ -248,6 +229,12 @@ class MessageCache:
         A failure never replaces a message that could still be served (RFC 9520 section 3.2 and
         RFC 8767 section 4): the caller keeps its count of failures.
         """
+        if self.former is not None:
+            self.former.bring(message.key)
+        return self.keep(message, now)
+
+    def keep(self, message: Message, now: float) -> bool:
+        """As ``admit``, of what comes from the former cache itself."""
         old = self._messages.get(message.key)
         was_protected = False
         if old is not None:
@@ -274,8 +261,7 @@ class MessageCache:
 
     def _make_place(self, partition: Partition, now: float) -> None:
         """Makes sure that ``partition``, which is full, can take one more."""
-        while len(partition) >= partition.capacity and self._budget.expire(now):
-            pass
+        self._budget.expire(now)
         if len(partition) >= partition.capacity:
             partition.evict()
 
@@ -301,6 +287,8 @@ class MessageCache:
 
     def note_existence(self, key: bytes, now: float) -> None:
         """Takes note of an answer that is not kept, but says that the name of ``key`` exists."""
+        if self.former is not None:
+            self.former.bring(key)
         if self._nxdomain_cuts is not None:
             self._refute_cuts(self._nxdomain_cuts, key)
         covering = self._nxdomains.get(without_type(key))
@@ -359,6 +347,7 @@ class MessageCache:
     def forget(self, message: Message) -> None:
         """Clears up after ``message``, which its partition has given up already."""
         budget = self._budget
+        budget.unwatch(message)
         budget.octets -= message.size_octets
         if message.shares_records():
             budget.octets -= budget.shared_records.give_back(message)
@@ -367,13 +356,38 @@ class MessageCache:
             self._uncover(message)
         self._drop_packets(message)
 
-    def retire(self) -> list[Message]:
-        """Gives all messages up, and leaves the budget for good; returns the messages."""
-        messages = self.all_messages()
-        for message in messages:
-            self.remove(message)
+    def retire(self) -> None:
+        """Lets nothing be served from here any more; it stays in the budget until it has left."""
+        self.success.is_retired = self.denial.is_retired = True
+
+    def related(self, key: bytes) -> list[Message]:
+        """Returns what could have a say about ``key``.
+
+        That is what is kept of its type, of the addresses of its name, and each NXDOMAIN for the
+        name or one above: by other rules that may cut.
+        """
+        keys = (key, *(with_type(key, qtype) for qtype in _ADDRESS_TYPES))
+        found = [self._messages.get(each) for each in keys]
+        qname, rest, position = key[:QNAME_END], key[QTYPE_END:], 0
+        while self._nxdomains and position < len(qname):
+            found.append(self._nxdomains.get(qname[position:] + rest))
+            position += qname[position] + 1
+        return [message for message in dict.fromkeys(found) if message is not None]
+
+    def pop_next(self) -> Message | None:
+        """Gives up the message that should go next; None if there is none."""
+        for partition in (self.success, self.denial):
+            message = partition.pop_next()
+            if message is not None:
+                self.forget(message)
+                return message
+        return None
+
+    def leave(self) -> None:
+        """Leaves the budget for good; nothing is kept here any more."""
         self._budget.leave(self)
-        return messages
+        self.success.end()
+        self.denial.end()
 
 
 _DENIALS = (Kind.NXDOMAIN, Kind.NODATA, Kind.FAILURE)

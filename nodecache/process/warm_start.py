@@ -118,6 +118,8 @@ class WarmStart:
         return min(MOST_OCTETS, self._blocks.budget.limit_octets)
 
     async def _compose(self, take: Callable[[bytes], object]) -> None:
+        while self._blocks.sweep(monotonic()):  # noqa: ASYNC110 - it is this that moves them
+            await asyncio.sleep(0)
         sections: list[tuple[bytes, MessageCache]] = []
         for state in self._blocks.states:
             block, messages = state.block, state.messages

@@ -7,10 +7,11 @@ of the old that served the same zones; its messages stay as far as they are stil
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from nodecache.cache.carry_over import carry_over
-from nodecache.cache.store import Budget, MessageCache
+from nodecache.cache.carry_over import CarryOver
+from nodecache.cache.store import EXPIRE_AT_ONCE, Budget, MessageCache
 from nodecache.config.model import (
     ROOT,
     Config,
@@ -36,6 +37,8 @@ logger = logging.getLogger("nodecache")
 
 # Part of the octet budget that holds ready replies; the rest holds the messages they are made of.
 _PACKET_PART = 0.25
+# A change that comes while so many before it are on their way ends the first of them at one go.
+_MOST_UNDER_WAY = 4
 
 
 class Blocks:
@@ -53,6 +56,7 @@ class Blocks:
         self.packet_octets = int(cache_octets * _PACKET_PART)
         self._counters = counters
         self._tallies: dict[BlockState, Tallies] = {}
+        self._under_way: deque[CarryOver] = deque()  # the first must end before the next may
 
     def apply(self, config: Config, now: float) -> tuple[BlockState, ...]:
         """Goes over to the blocks of ``config``; returns their states in the same order."""
@@ -74,9 +78,42 @@ class Blocks:
             states.append(state)
         for state in set(self.states) - set(states):
             self._tallies.pop(state, None)
-            _retire(state)
+            self._retire(state, now)
         self.states = tuple(states)
         return self.states
+
+    def sweep(self, now: float) -> bool:
+        """Moves messages to the rules of now, or lets go what has expired; about 1 ms.
+
+        Returns whether it should be called again at once.
+        """
+        if not self._under_way:
+            return self.budget.expire(now) == EXPIRE_AT_ONCE
+        if not self._under_way[0].step(now):
+            self._under_way.popleft()
+        return True
+
+    def _carry_over(
+        self,
+        old: MessageCache,
+        new: MessageCache | None,
+        now: float,
+        holds: Callable[[bytes], bool] | None,
+    ) -> None:
+        """Has the messages of ``old`` moved by ``sweep``, and by whoever asks for one of them."""
+        if len(self._under_way) >= _MOST_UNDER_WAY:
+            while self._under_way[0].step(now):
+                pass
+            self._under_way.popleft()
+        self._under_way.append(CarryOver(old, new, now, holds))
+
+    def _retire(self, state: BlockState, now: float) -> None:
+        """Ends a block that the new configuration does not have."""
+        if state.messages is not None:
+            self._carry_over(state.messages, None, now, None)
+        for pending in state.pending.values():
+            pending.messages = pending.message = None
+        state.messages = None
 
     def _new_cache(self, block: ServerBlock, covering: bytes | None) -> MessageCache | None:
         return None if block.cache is None else MessageCache(block.cache, self.budget, covering)
@@ -100,20 +137,13 @@ class Blocks:
         messages = before
         if not _keeps_all(state, block, covering):
             messages = self._new_cache(block, covering)
-            if before is not None and messages is not None:
-                carry_over(before, messages, now, _judge(state, block, behind_cache))
-            elif before is not None:
-                before.retire()
+            if before is not None:
+                self._carry_over(before, messages, now, _judge(state, block, behind_cache))
             logger.debug(
-                "%s: the cache goes over to other rules with %d messages",
+                "%s: the cache goes over to other rules",
                 " ".join(zone.text for zone in block.zones),
-                0 if messages is None else len(messages),
             )
-            for pending in state.pending.values():
-                # What is under way was asked by the old rules.
-                pending.messages = messages if _asks_alike(state.block, block) else None
-                if pending.message is not None and pending.message.partition is None:
-                    pending.message = None  # it does not hold any more
+            _lead_pending(state, block, messages)
         state.configure(block, messages, behind_cache)
 
 
@@ -154,12 +184,21 @@ def _keeps_all(state: BlockState, block: ServerBlock, covering: bytes | None) ->
     )
 
 
+def _lead_pending(state: BlockState, block: ServerBlock, messages: MessageCache | None) -> None:
+    """Has what is under way, asked by the old rules, kept by the new ones if they ask alike."""
+    for pending in state.pending.values():
+        pending.messages = messages if _asks_alike(state.block, block) else None
+        known = pending.message
+        if known is not None and (messages is None or messages.peek(known.key) is not known):
+            pending.message = None  # it does not hold any more
+
+
 def _judge(
     state: BlockState, block: ServerBlock, behind_cache: BehindCache | None
-) -> Callable[[bytes], bool]:
-    """Returns whether what was kept under a key still holds by the rules of ``block``."""
+) -> Callable[[bytes], bool] | None:
+    """Returns whether what was kept under a key still holds by ``block``; None if nothing does."""
     if not _asks_alike(state.block, block):
-        return lambda _key: False
+        return None
     if behind_cache is state.behind_cache:
         return lambda _key: True
     chains = [each for each in (state.behind_cache, behind_cache) if each is not None]
@@ -193,12 +232,3 @@ def _places(policy: ForwardPolicy) -> Iterator[object]:
     for each in policy.destinations:
         if isinstance(each, NamedUpstream):
             yield each.host.name, each.pattern.address.port
-
-
-def _retire(state: BlockState) -> None:
-    """Ends a block that the new configuration does not have."""
-    if state.messages is not None:
-        state.messages.retire()
-    for pending in state.pending.values():
-        pending.messages = pending.message = None
-    state.messages = None

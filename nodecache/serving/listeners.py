@@ -89,6 +89,7 @@ class Listeners:
         for address, indices in wanted.items():
             server = self.servers[address]
             server.packets.resize(octets)
+            server.packets.doubt()
             server.tcp.bounds = tcp_bounds(config.blocks[index].timeouts for index in indices)
             self._routes.lead(server, labels[address], tuple(states[index] for index in indices))
         for address in self.servers.keys() - wanted.keys():

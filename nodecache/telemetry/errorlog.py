@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 
 from nodecache.config.model import ErrorRule, ErrorsPolicy
 from nodecache.patterns import Expression
@@ -35,8 +36,9 @@ class ErrorLog:
 
     def __init__(self, policy: ErrorsPolicy) -> None:
         self._rules = [_Rule(rule) for rule in policy.consolidate]
-        # There are few texts, and to match one may take milliseconds.
-        self._rule_for = lru_cache(_REMEMBERED_TEXTS)(self._find_rule)
+        # There are few texts, and to match one may take milliseconds. No method of ours: that would
+        # be a cycle, and outlive its reload.
+        self._rule_for = lru_cache(_REMEMBERED_TEXTS)(partial(_find_rule, self._rules))
         self._lines = 0
         self._suppressed = 0
 
@@ -81,9 +83,6 @@ class ErrorLog:
             logger.error("plugin/errors: %d more errors in the last second", self._suppressed)
         self._lines = self._suppressed = 0
 
-    def _find_rule(self, text: str, whole: str) -> _Rule | None:
-        return next((r for r in self._rules if r.matches(text) or r.matches(whole)), None)
-
 
 class _Rule:
     """One ``consolidate``: counts what matches, and says so once in its interval."""
@@ -122,6 +121,10 @@ class _Rule:
                 duration_text(self._rule.interval_s),
             )
         self._count, self._began_at = 0, None
+
+
+def _find_rule(rules: Sequence[_Rule], text: str, whole: str) -> _Rule | None:
+    return next((r for r in rules if r.matches(text) or r.matches(whole)), None)
 
 
 def duration_text(seconds: float) -> str:

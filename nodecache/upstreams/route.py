@@ -18,7 +18,7 @@ class Route:
         only: The pool, if there is just one.
     """
 
-    __slots__ = ("_choose", "_random", "_turn", "only", "policy", "pools")
+    __slots__ = ("_random", "_turn", "only", "policy", "pools")
 
     def __init__(
         self, policy: ForwardPolicy, pools: tuple[Pool, ...], random: Callable[[], float]
@@ -28,11 +28,6 @@ class Route:
         self.only = pools[0] if len(pools) == 1 else None
         self._random = random
         self._turn = -1
-        self._choose = {
-            SelectionPolicy.RANDOM: self._choose_random,
-            SelectionPolicy.ROUND_ROBIN: self._choose_turn,
-            SelectionPolicy.SEQUENTIAL: self._choose_in_order,
-        }[policy.selection]
 
     def choose(self, now: float) -> Pool:
         """Returns the upstream to ask first; one that is down only if all are, at random."""
@@ -59,12 +54,17 @@ class Route:
             key=lambda pool: (not pool.is_usable(now), pool in tried, pool.forms.is_plain(now)),
         )
 
+    def _choose(self, pools: list[Pool]) -> Pool:
+        # A method kept in an attribute would be a cycle, and a route would outlive its reload.
+        if self.policy.selection is SelectionPolicy.RANDOM:
+            return self._choose_random(pools)
+        if self.policy.selection is SelectionPolicy.ROUND_ROBIN:
+            return self._choose_turn(pools)
+        return pools[0]
+
     def _choose_random(self, pools: list[Pool]) -> Pool:
         return pools[int(self._random() * len(pools))]
 
     def _choose_turn(self, pools: list[Pool]) -> Pool:
         self._turn += 1
         return pools[self._turn % len(pools)]
-
-    def _choose_in_order(self, pools: list[Pool]) -> Pool:
-        return pools[0]

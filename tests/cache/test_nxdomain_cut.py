@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodecache.cache.admit import admit_failure, admit_response
-from nodecache.cache.carry_over import carry_over
+from nodecache.cache.carry_over import CarryOver
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import Message
 from nodecache.cache.nxdomain_cut import portable_pieces
@@ -260,10 +260,10 @@ def test_reload_gives_and_takes_cuts() -> None:
     store = cutting(CachePolicy())
     keep(store, GONE, rcode=3)
     with_cuts, without = cutting(), cutting(CachePolicy())
-    carry_over(store, with_cuts, NOW, lambda _: True)
+    CarryOver(store, with_cuts, NOW, lambda _: True)
     assert denied(with_cuts, BELOW)
     keep(with_cuts, "gone.corp.example", rcode=3)
-    carry_over(with_cuts, without, NOW, lambda _: True)
+    CarryOver(with_cuts, without, NOW, lambda _: True)
     assert denied(without, GONE, TXT)
     assert store.find(key(BELOW), NOW) is None
     assert without.find(key("gone.corp.example", TXT), NOW) is None

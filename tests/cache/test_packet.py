@@ -290,3 +290,18 @@ TestPackets = Packets.TestCase
 
 def test_names_in_the_bed_are_of_one_length() -> None:
     assert len({len(name(host)) for host in HOSTS}) == 1
+
+
+def test_packet_is_not_served_before_its_message_went_over_to_other_rules(bed: Caches) -> None:
+    bed.admit(query(), bed.keep())
+    assert bed.hit(query()) is not None
+    bed.store.retire()
+    bed.packets.doubt()
+    assert bed.hit(query()) is None
+
+
+def test_packet_that_is_doubted_is_served_on_if_nothing_came_of_it(bed: Caches) -> None:
+    bed.admit(query(), bed.keep())
+    before = bed.hit(query())
+    bed.packets.doubt()
+    assert bed.hit(query()) == before

@@ -134,9 +134,9 @@ class Twins(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         before = sum(len(block) for block in self.real)
-        removed = self.budget.expire(self.now)
+        met = self.budget.expire(self.now)
         self.naive[0].expire(self.now)
-        assert sum(len(block) for block in self.real) == before - removed
+        assert sum(len(block) for block in self.real) >= before - met
 
     @invariant()
     def both_keep_the_same(self) -> None:
@@ -260,8 +260,8 @@ def test_expired_message_goes_before_an_unused_valid_one() -> None:
 
 def test_one_call_of_expire_takes_a_bounded_number() -> None:
     store, budget = cache_with_budget()
-    admit(store, *[message(key(f"n{n}.example"), ttl_s=1) for n in range(1200)])
-    assert [budget.expire(NOW + 2) for _ in range(4)] == [500, 500, 200, 0]
+    admit(store, *[message(key(f"n{n}.example"), ttl_s=1) for n in range(600)])
+    assert [budget.expire(NOW + 2) for _ in range(4)] == [250, 250, 100, 0]
 
 
 def test_stale_message_stays_until_its_time_is_over() -> None:
@@ -271,11 +271,11 @@ def test_stale_message_stays_until_its_time_is_over() -> None:
     admit(store, stale)
     budget.expire(NOW + 5)
     assert store.find(key(), NOW + 5) is stale
-    budget.expire(NOW + 11)
-    assert store.find(key(), NOW + 11) is None
+    budget.expire(NOW + 12)
+    assert store.find(key(), NOW + 12) is None
 
 
-def test_names_that_are_replaced_again_and_again_leave_no_trace_in_the_heaps() -> None:
+def test_names_that_are_replaced_again_and_again_leave_no_trace() -> None:
     store, budget = cache_with_budget()
     now = NOW
     for _ in range(20_000):
@@ -285,7 +285,7 @@ def test_names_that_are_replaced_again_and_again_leave_no_trace_in_the_heaps() -
         admit(store, again, now=now)
         budget.expire(now + 1.5)
     assert len(store) == 1
-    assert budget.watched_count < 5000
+    assert budget.watched_count == 1
 
 
 def cache_with_budget() -> tuple[MessageCache, Budget]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import Message
@@ -155,18 +156,18 @@ class NaiveCache:
     def expire(self, now: float) -> None:
         for block in self.neighbours:
             for message in block.all():
-                if message.keep_until <= now:
+                if ceil(message.keep_until) <= now:
                     block.drop(message)
 
     def make_room(self, now: float) -> None:
         self.expire(now)
         stale = [
-            (message.keep_until, message.stored_at, block, message)
+            (ceil(message.keep_until), -ceil(message.expires_at), message.stored_at, block, message)
             for block in self.neighbours
             for message in block.all()
-            if message.expires_at <= now
+            if message.keep_until > message.expires_at and ceil(message.expires_at) <= now
         ]
-        for _, _, block, message in sorted(stale, key=lambda item: item[:2]):
+        for *_, block, message in sorted(stale, key=lambda item: item[:3]):
             if self.octets() > self.limit_octets:
                 block.drop(message)
         while self.octets() > self.limit_octets:

@@ -53,6 +53,10 @@ class House:
     def apply(self, *blocks: ServerBlock, scope: NxdomainScope = NxdomainScope.CLUSTER) -> None:
         self.blocks.apply(Config(blocks, nxdomain_scope=scope), NOW)
 
+    def sweep(self) -> None:
+        while self.blocks.sweep(NOW):
+            pass
+
     def know(self, text: str = "a.cluster.local", index: int = 0) -> None:
         messages = self.blocks.states[index].messages
         assert messages is not None
@@ -121,6 +125,7 @@ def test_what_may_be_wrong_goes(changed: ServerBlock) -> None:
     house.know()
     house.apply(changed, REST)
     assert not house.knows()
+    house.sweep()
     assert house.blocks.budget.octets == 0
 
 
@@ -142,6 +147,7 @@ def test_removed_block_leaves_budget_and_gauges() -> None:
     house.know()
     gone = house.blocks.states[0]
     house.apply(REST)
+    house.sweep()
     assert house.blocks.budget.octets == 0
     assert len(house.blocks.budget.partitions) == 2
     assert gone.messages is None
