@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nodecache.cache.lifetime import LEAST_PACKET_TTL_S, Kind
@@ -28,6 +28,7 @@ from nodecache.wire.query import Query
 # What a packet costs besides key and reply, measured by tests/cache/test_memory.py.
 PACKET_OVERHEAD_OCTETS = 480
 
+_HANDED_IN_AT_ONCE = 300
 _QNAME_AT = HEADER_OCTETS - 2  # in a key
 
 
@@ -202,6 +203,14 @@ class PacketCache:
         """Sets the bound in octets; what is too much leaves."""
         self._most_octets = most_octets
         self._shrink()
+
+    def hand_in_slowly(self, now: float) -> Iterator[None]:
+        """Moves counts to the series, about 1 ms at a time; what is counted meanwhile stays."""
+        for count, packet in enumerate(list(self._packets.values()), 1):
+            if packet.cache is self:
+                self._hand_in(packet, now)
+            if count % _HANDED_IN_AT_ONCE == 0:
+                yield
 
     def hand_in(self, now: float) -> None:
         """Moves all counts to the series, durations included; for scrapes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import monotonic
 
 from nodecache.config.model import Address
@@ -32,6 +32,7 @@ class Numbers:
         gauges["packet_cache_entries"] = lambda: sum(len(s.packets) for s in servers.values())
         gauges["tcp_connections"] = lambda: sum(s.tcp.connection_count for s in servers.values())
         counters.before_scrape.append(self._hand_in)
+        counters.long_before_scrape.append(self._hand_in_slowly)
 
     def apply(self) -> None:
         """Takes note that servers and blocks are others now: the gauges are about their caches."""
@@ -45,6 +46,10 @@ class Numbers:
                     series = cache_series(self._counters, server.label, state)
                     series.entries["success"] = state.messages.success.__len__
                     series.entries["denial"] = state.messages.denial.__len__
+
+    def _hand_in_slowly(self) -> Iterator[None]:
+        for server in list(self._servers.values()):
+            yield from server.packets.hand_in_slowly(monotonic())
 
     def _hand_in(self) -> None:
         now = monotonic()

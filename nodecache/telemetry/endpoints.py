@@ -203,7 +203,9 @@ class Endpoints:
         scraper = self._scrapers.get(exposure)
         if scraper is None:
             registry = series.make_registry(self._counters, exposure, legacy=self._legacy_metrics)
-            scraper = self._scrapers[exposure] = exposition.Scraper(registry, self._loop)
+            scraper = self._scrapers[exposure] = exposition.Scraper(
+                registry, self._loop, self._counters.fold_slowly
+            )
         return scraper
 
     async def _request_own_health(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -19,7 +19,14 @@ SPACING_S = 0.1  # between two renderings, so that a flood of scrapes takes a si
 class Scraper:
     """The page for /metrics: one rendering at a time, shared by all who came before it began."""
 
-    def __init__(self, registry: Collector, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        registry: Collector,
+        loop: asyncio.AbstractEventLoop,
+        fold: Callable[[], Iterator[None]],
+    ) -> None:
+        """Renders ``registry``, each time after ``fold``, which is done in slices, too."""
+        self._fold = fold
         self._registry = registry
         self._loop = loop
         self._rendering = asyncio.Lock()
@@ -41,6 +48,8 @@ class Scraper:
         await asyncio.sleep(max(0.0, self._not_before - self._loop.time()))
         self._not_before = self._loop.time() + SPACING_S
         self._begun = number = self._begun + 1
+        for _ in self._fold():
+            await asyncio.sleep(0)
         pieces = []
         for piece in render(self._registry):
             pieces.append(piece)

@@ -5,6 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from nodecache.cache import packet as packet_module
 from nodecache.cache.lifetime import Kind
 from nodecache.cache.message import Message
 from nodecache.cache.packet import Packet, PacketCache
@@ -305,3 +306,30 @@ def test_packet_that_is_doubted_is_served_on_if_nothing_came_of_it(bed: Caches) 
     before = bed.hit(query())
     bed.packets.doubt()
     assert bed.hit(query()) == before
+
+
+def test_counts_that_are_handed_in_slowly_are_exact_and_counted_once(bed: Caches) -> None:
+    for n in range(50):
+        host = f"n{n}.cluster.local"
+        bed.admit(query(host), bed.keep(host))
+        bed.hit(query(host))
+    steps = list(bed.packets.hand_in_slowly(bed.now))
+    assert bed.caches.packet_hits == 50
+    assert steps == []
+    bed.packets.hand_in(bed.now)
+    assert bed.caches.packet_hits == 50
+    assert sum(bed.queries.durations.counts) == 50
+
+
+def test_packets_that_leave_between_slices_are_counted_once(
+    bed: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packet_module, "_HANDED_IN_AT_ONCE", 1)
+    for host in HOSTS:
+        bed.admit(query(host), bed.keep(host))
+        bed.hit(query(host))
+    steps = bed.packets.hand_in_slowly(bed.now)
+    next(steps)
+    bed.packets.clear()
+    assert len(list(steps)) == len(HOSTS) - 1
+    assert bed.caches.packet_hits == len(HOSTS)
