@@ -236,7 +236,8 @@ class Watch:
                 tally.exchanges += weight
                 tally.exchange_s += weight * (now - pending.started_at)
                 tally.failures += weight * (rcode == SERVFAIL)
-                tally.nxdomains += weight * (rcode == NXDOMAIN)
+                # Of a refresh nobody is told, of a shared exchange all who joined it.
+                tally.nxdomains += weight * len(pending.waiters) * (rcode == NXDOMAIN)
 
 
 class _WatchedResolver:

@@ -147,6 +147,10 @@ CASES: tuple[tuple[Seen, list[str]], ...] = (
         ),
         ["dns-stolen", "address-elsewhere"],
     ),
+    (
+        replace(here(SILENT), rules=replace(HEALTHY.rules or Rules(True, True), foreign=(THIEF,))),
+        ["dns-stolen", "address-silent"],
+    ),
     # What kube-proxy does with a Service's address is no theft.
     (with_rules(foreign=(replace(THIEF, concerns=CLUSTER),)), []),
     (here(SILENT), ["address-silent"]),

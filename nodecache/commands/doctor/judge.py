@@ -164,7 +164,10 @@ def _judge_foreign(seen: Seen, rules: Rules) -> Iterator[Finding]:
         if not rule.is_drop and rule.concerns not in seen.plan.redirected
     ]
     if leads:
-        is_caught = seen.daemon is not None and any(map(_is_elsewhere, _all_asked(seen)))
+        # Who leads queries away without tracking them has their replies come from a stranger.
+        is_caught = seen.daemon is not None and any(
+            answer.by is not By.DAEMON for answer in _all_asked(seen)
+        )
         yield _finding("dns-stolen" if is_caught else "redirect-by-others", *leads)
 
 

@@ -174,7 +174,7 @@ def _screen() -> Iterator[None]:
     """Takes the terminal for itself, and gives it back as it was."""
     before = termios.tcgetattr(sys.stdin)
     try:
-        tty.setcbreak(sys.stdin)
+        tty.setcbreak(sys.stdin, termios.TCSADRAIN)  # what was typed already counts
         write(_ENTER)
         yield
     finally:
