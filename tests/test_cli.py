@@ -16,7 +16,7 @@ from nodecache.config.model import Config
 from nodecache.errors import SocketError
 from nodecache.loading import FileReader, Source
 
-COMMANDS = "check, cleanup, explain, help, webhook"
+COMMANDS = "check, cleanup, doctor, explain, help, top, webhook"
 GOOD = ".:5305 {\n    bind 127.0.0.15\n    forward . 127.0.0.53:5300\n}\n"
 
 
