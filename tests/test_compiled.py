@@ -23,7 +23,7 @@ NOT_OF_COMPILED = (
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(
     shutil.which("cc") is None, reason="no C compiler: apt-get install gcc libc6-dev"
 )
