@@ -345,6 +345,11 @@ class ServerBlock:
     file: str = ""
     line: int = 0
 
+    @property
+    def zones_label(self) -> str:
+        """The label ``zones`` of its series: all zones, joined by commas."""
+        return ",".join(zone.text for zone in self.zones)
+
     def of(self, setting: Setting[T]) -> T:
         """Returns what the directive of ``setting`` is configured to here."""
         for name, value in self.settings:

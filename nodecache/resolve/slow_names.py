@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nodecache.config.model import ServerBlock
 from nodecache.resolve.block import Pending
+from nodecache.resolve.waiter import Waiter
 from nodecache.sketches import SpaceSaving
 
 SLOW_S = 0.25  # hits take a thousandth of it, and an upstream in the cluster a hundredth
@@ -35,11 +35,6 @@ class SlowName:
     answered_by: str = ""
 
 
-def zones_text(block: ServerBlock) -> str:
-    """Returns the label under which slow exchanges of a server block are counted."""
-    return ",".join(zone.text for zone in block.zones)
-
-
 class SlowNames:
     """The questions that cost most time.
 
@@ -55,7 +50,7 @@ class SlowNames:
 
     def note(self, pending: Pending, took_s: float, *, has_failed: bool) -> None:
         """Takes note of an exchange that was slow or came to nothing."""
-        zones = zones_text(pending.state.block)
+        zones = pending.state.block.zones_label
         self.by_zone[zones] = self.by_zone.get(zones, 0) + 1
         question = pending.question
         lost = self._seconds.add(question, took_s)
@@ -73,8 +68,8 @@ class SlowNames:
         return [(key, self._names[key]) for key, _ in self._seconds.heaviest(count)]
 
 
-def _given_up(waiters: Iterable[object], *, has_failed: bool) -> int:
+def _given_up(waiters: Iterable[Waiter], *, has_failed: bool) -> int:
     """Returns how many stubs did not get an answer, or not before they asked again."""
-    clients = [getattr(waiter, "client", None) for waiter in waiters]
+    clients = [waiter.client for waiter in waiters]
     once = len(set(clients))
     return once if has_failed else len(clients) - once

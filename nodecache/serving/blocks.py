@@ -23,7 +23,6 @@ from nodecache.config.model import (
 from nodecache.counters import Counters
 from nodecache.resolve.behind_cache import BehindCache
 from nodecache.resolve.block import BlockState
-from nodecache.resolve.slow_names import zones_text
 from nodecache.serving.directives import (
     Tallies,
     behind_cache_settings,
@@ -69,7 +68,7 @@ class Blocks:
             if state is None:
                 state = BlockState(block, self._new_cache(block, covering))
                 # A rate shows the first slow exchange only of a series that began with 0.
-                self._counters.slow_exchanges.setdefault(zones_text(block), 0)
+                self._counters.slow_exchanges.setdefault(block.zones_label, 0)
                 state.behind_cache = self._new_behind_cache(state, block)
             else:
                 self._go_over(state, block, covering, now)

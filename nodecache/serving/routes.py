@@ -75,7 +75,7 @@ class Routes:
 
 def cache_series(counters: Counters, label: str, state: BlockState) -> CacheSeries:
     """Returns the series of a block's cache at the server ``label``."""
-    zones = ",".join(zone.text for zone in state.block.zones)
+    zones = state.block.zones_label
     if state.messages is None:
         return CacheSeries(label, zones)  # counts what nobody reads
     return counters.cache_series(label, zones)

@@ -108,6 +108,9 @@ class Watch:
         servers: Returns all that serve at present.
         resolver: Tells of the ends of exchanges.
         loop: Serves queries.
+
+    Attributes:
+        every: How many queries one that is looked at stands for.
     """
 
     def __init__(

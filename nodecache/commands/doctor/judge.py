@@ -184,10 +184,6 @@ def _all_asked(seen: Seen) -> Iterator[Answer]:
             yield answer
 
 
-def _is_elsewhere(answer: Answer) -> bool:
-    return answer.by is By.ANOTHER
-
-
 def _judge_answers(seen: Seen) -> Iterator[Finding]:
     """Says nothing of what a daemon that is absent, stopped or hangs explains."""
     state = seen.daemon.state if seen.daemon else None
@@ -200,7 +196,7 @@ def _judge_answers(seen: Seen) -> Iterator[Finding]:
     ]
     if silent:
         yield _finding("address-silent", *silent)
-    elsewhere = [answer for answer in _all_asked(seen) if _is_elsewhere(answer)]
+    elsewhere = [answer for answer in _all_asked(seen) if answer.by is By.ANOTHER]
     if not elsewhere:
         return
     texts = {f"{answer.server} over {answer.transport}" for answer in elsewhere}

@@ -137,7 +137,7 @@ def _searches(said: Said) -> list[Row]:
         denied[str(name["name"])] += name["nxdomains"]
     rows: list[Row] = [("SEARCH LIST: ASKED IN VAIN FOR", "IN VAIN", "OF ALL", "MEND")]
     for found in find_searches(asked, denied, str(said["cluster_domain"])):
-        share = _percent(found.in_vain, found.asked + found.in_vain)
+        share = _percent(found.share, 1)
         rows.append((found.name, f"{found.in_vain:,}", share, "final dot, or ndots:1"))
     return rows
 
