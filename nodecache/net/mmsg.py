@@ -105,6 +105,19 @@ def _memory(octets: int) -> tuple[mmap.mmap, int]:
     return memory, ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
+class Countdown:
+    """Counts queries down to the one that is looked at.
+
+    Attributes:
+        left: Until then; 0 or less if it was in the last batch, that many before its end.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
 class Batch:
     """The slots of one non-blocking UDP socket.
 
@@ -176,24 +189,27 @@ class Batch:
         at = index * _HEADER_OCTETS
         self._headers[at : at + _HEADER_OCTETS] = bytes(_Header(message))
 
-    def watch(self, look: Callable[[Batch, tuple[int, ...]], None] | None) -> None:
-        """Has ``look`` see each batch as soon as it is received; None ends that.
+    def watch(self, countdown: Countdown, look: Callable[[Batch, tuple[int, ...]], None]) -> None:
+        """Has ``look`` see the batches in which ``countdown`` comes to its end, once received.
 
         Who watches takes the place of ``receive`` on this one object, so that nobody pays for it
         while nobody does.
         """
-        self.__dict__.pop("receive", None)
-        if look is None:
-            return
+        self.unwatch()
         receive = self.receive
 
         def receive_watched() -> tuple[int, ...]:
             lengths = receive()
-            if lengths:
+            countdown.left -= len(lengths)
+            if countdown.left <= 0 and lengths:
                 look(self, lengths)
             return lengths
 
         self.__dict__["receive"] = receive_watched
+
+    def unwatch(self) -> None:
+        """Ends what ``watch`` began."""
+        self.__dict__.pop("receive", None)
 
     def receive(self) -> tuple[int, ...]:
         """Returns the lengths of what was received into slots 0, 1, ...; empty for nothing.

@@ -73,9 +73,10 @@ class UdpServer:
         """Begins to serve."""
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
 
-    def watch(self, look: Callable[[mmsg.Batch, tuple[int, ...]], None] | None) -> None:
-        """Has ``look`` see each batch of queries before it is served; None ends that."""
-        self._batch.watch(look)
+    @property
+    def batch(self) -> mmsg.Batch:
+        """Where queries arrive, for who watches them."""
+        return self._batch
 
     def pause(self) -> None:
         """Leaves what has arrived, and what will, to whoever has the socket, too."""

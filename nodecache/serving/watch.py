@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from nodecache.cache.message import Message
-from nodecache.net.mmsg import Batch
+from nodecache.net.mmsg import Batch, Countdown
 from nodecache.resolve.block import Pending
 from nodecache.resolve.listener import Listener
 from nodecache.resolve.resolver import Resolver
@@ -126,10 +126,13 @@ class Watch:
         self._until = 0.0
         self._tick: asyncio.TimerHandle | None = None
         self._windows = [Window(monotonic())]
-        self._left = 1
+        # Queries until the next one that is looked at; with what was dealt out of them, that is how
+        # many there were, so that a batch costs one subtraction.
+        self._countdown = Countdown(1)
+        self._dealt = 1
         self._ends_left = 1
         self._noted = 0
-        self._seen_before = 0
+        self._before_window = self._before_second = 0
 
     @property
     def is_on(self) -> bool:
@@ -142,14 +145,22 @@ class Watch:
         self._until = now + WATCHED_S
         if self._tick is None:
             self._windows = [Window(now)]
-            self.every, self._noted, self._seen_before = 1, 0, 0
+            self.every, self._noted = 1, 0
+            self._before_window = self._before_second = self._dealt - self._countdown.left
             self._resolver.watch_ends(self._see_end)
             self._tick = self._loop.call_later(1.0, self._each_second)
         # At each look, since a reload may have brought others.
         for server in self._servers():
-            server.udp.watch(partial(self._see_batch, server.udp_listener))
+            server.udp.batch.watch(self._countdown, partial(self._see_batch, server.udp_listener))
             server.tcp.resolver = _WatchedResolver(self._resolver, self._see_query)
+        self._count()
         return list(self._windows)
+
+    def _count(self) -> int:
+        """Counts the queries of the present window; returns those since the beginning of all."""
+        seen = self._dealt - self._countdown.left
+        self._windows[-1].queries = seen - self._before_window
+        return seen
 
     def stop(self) -> None:
         """Looks at nothing any more."""
@@ -159,7 +170,7 @@ class Watch:
         self._tick = None
         self._resolver.watch_ends(None)
         for server in self._servers():
-            server.udp.watch(None)
+            server.udp.batch.unwatch()
             server.tcp.resolver = self._resolver
 
     def _each_second(self) -> None:
@@ -167,34 +178,36 @@ class Watch:
         if now >= self._until:
             self.stop()
             return
-        window = self._windows[-1]
-        seen, self._seen_before = window.queries - self._seen_before, window.queries
-        self.every, self._noted = max(1, seen // SAMPLES_A_SECOND), 0
+        window, seen = self._windows[-1], self._count()
+        self.every, self._noted = max(1, (seen - self._before_second) // SAMPLES_A_SECOND), 0
+        self._before_second = seen
         if now - window.began_at >= WINDOW_S:
             self._windows = [window, Window(now)]
-            self._seen_before = 0
+            self._before_window = seen
         self._tick = self._loop.call_later(1.0, self._each_second)
 
     # On the way of queries; each of these must be short.
 
     def _see_batch(self, listener: Listener, batch: Batch, lengths: tuple[int, ...]) -> None:
-        count = len(lengths)
-        self._windows[-1].queries += count
-        self._left -= count
-        while self._left <= 0:
-            slot = count - 1 + self._left
+        """Of a batch in which the countdown came to its end."""
+        while self._countdown.left <= 0:
+            slot = len(lengths) - 1 + self._countdown.left
             start = batch.spans[slot][2]
             octets = batch.octets[start : start + lengths[slot]]
             self._note(octets, listener, batch.peer(slot))
-            self._left += self._stride()
+            self._deal()
 
     def _see_query(self, octets: bytes, listener: Listener, client: Any) -> None:
-        """The same for one query that came over TCP."""
-        self._windows[-1].queries += 1
-        self._left -= 1
-        if self._left <= 0:
+        """The same of each query that comes over TCP."""
+        self._countdown.left -= 1
+        if self._countdown.left <= 0:
             self._note(octets, listener, client)
-            self._left += self._stride()
+            self._deal()
+
+    def _deal(self) -> None:
+        stride = self._stride()
+        self._countdown.left += stride
+        self._dealt += stride
 
     def _stride(self) -> int:
         """Returns how many queries pass by until the next one; no rhythm of stubs may meet it."""
